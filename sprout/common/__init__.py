@@ -1,0 +1,1 @@
+"""The ground everything stands on: errors, messages, hashes, files. Read `messages.py` first."""

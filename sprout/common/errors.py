@@ -1,0 +1,5 @@
+"""Errors meant for people: what was wrong, what was expected, what to do next."""
+
+
+class UserError(Exception):
+    """Something the user gave can't work. The command line prints the message and exits with status 2."""
