@@ -1,0 +1,7 @@
+"""The GPT. `layers.py` has the parts as pure functions, `gpt.py` puts them together, `dial.py` sizes them, `count.py`
+counts them, `hf.py` writes them for the rest of the world."""
+
+from sprout.model.config import GPTConfig
+from sprout.model.gpt import GPT, Block, KVCache, token_losses
+
+__all__ = ["GPT", "Block", "GPTConfig", "KVCache", "token_losses"]

@@ -1,0 +1,156 @@
+"""The GPT: token ids in, logits out. Read `layers.py` first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sprout.model.config import GPTConfig
+from sprout.model.layers import attention, gated_mlp, linear, norm, rotary_table, rotate
+
+
+@dataclass(slots=True)
+class KVCache:
+    """Keys and values of everything seen so far, for a fixed number of rows: two (L, rows, S, K, D) tensors.
+
+    The cache is a value its owner passes in; `GPT.step` writes only the places it is told to.
+    """
+
+    k: Tensor
+    v: Tensor
+
+    @classmethod
+    def empty(cls, config: GPTConfig, rows: int, context: int | None = None) -> KVCache:
+        shape = (config.layers, rows, context or config.context, config.kv_heads, config.head_size)
+        return cls(torch.zeros(shape), torch.zeros(shape))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each on a normed copy of the stream and added back to it."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        C, D = config.width, config.head_size
+        self.config = config
+        self.q = nn.Parameter(torch.empty(config.heads * D, C))
+        self.k = nn.Parameter(torch.empty(config.kv_heads * D, C))
+        self.v = nn.Parameter(torch.empty(config.kv_heads * D, C))
+        self.o = nn.Parameter(torch.empty(C, config.heads * D))
+        self.gate = nn.Parameter(torch.empty(config.hidden, C))
+        self.up = nn.Parameter(torch.empty(config.hidden, C))
+        self.down = nn.Parameter(torch.empty(C, config.hidden))
+
+    def qkv(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, T, H, D), keys and values (B, T, K, D) of the stream x (B, T, C); q and k normed per head
+        (arXiv 2302.05442) and turned by their positions."""
+        B, T, _ = x.shape
+        D, eps = self.config.head_size, self.config.eps
+        y = norm(x, eps)
+        q = linear(y, self.q).view(B, T, -1, D)
+        k = linear(y, self.k).view(B, T, -1, D)
+        v = linear(y, self.v).view(B, T, -1, D)
+        return rotate(norm(q, eps), cos, sin), rotate(norm(k, eps), cos, sin), v
+
+    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Add the attention's output (B, T, H, D) and then the MLP's to the stream x (B, T, C)."""
+        x = x + linear(mixed.flatten(2), self.o)
+        return x + gated_mlp(norm(x, self.config.eps), self.gate, self.up, self.down)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = self.qkv(x, cos, sin)
+        return self.finish(x, attention(q, k, v, mask))
+
+
+class GPT(nn.Module):
+    """Decoder-only Transformer. Parameters are float32; the stream runs in `dtype` (bfloat16 where it pays)."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: GPTConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.dtype = torch.float32
+        self.embed = nn.Parameter(torch.empty(config.vocab_size, config.width))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.head = None if config.tied else nn.Parameter(torch.empty(config.vocab_size, config.width))
+        cos, sin = rotary_table(config.context, config.head_size, config.rope_theta)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        self.initialise(seed)
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Matrices uniform with standard deviation width^-1/2; the last matrix of each branch zero, so that every
+        block starts as the identity (arXiv 1901.09321); the embedding has length-1 channels, as after its norm."""
+        generator = torch.Generator().manual_seed(seed)
+        for name, p in self.named_parameters():
+            if name == "embed":
+                p.normal_(0, self.config.width**-0.5 if self.config.tied else 1.0, generator=generator)
+            elif name == "head":
+                p.normal_(0, 0.001, generator=generator)
+            elif name.endswith((".o", ".down")):
+                p.zero_()
+            else:
+                bound = (3 / p.shape[1]) ** 0.5
+                p.uniform_(-bound, bound, generator=generator)
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        """The normed embedding of ids (B, T): the stream (B, T, C). The norm depends on the token alone, so that an
+        export folds it into the table."""
+        return norm(F.embedding(ids, self.embed), self.config.eps).to(self.dtype)
+
+    def forward(self, ids: Tensor, segments: Tensor | None = None) -> Tensor:
+        """Final hidden states (B, T, C) of ids (B, T) int64. With segments (B, T) int, a token sees only earlier
+        tokens of its own segment."""
+        T = ids.shape[1]
+        mask = torch.ones(T, T, dtype=torch.bool, device=ids.device).tril()[None]  # (1, T, T)
+        if segments is not None:
+            mask = mask & (segments[:, :, None] == segments[:, None, :])  # (B, T, T)
+        x = self.embedded(ids)
+        cos, sin = self.cos[None, :T, None].to(x.dtype), self.sin[None, :T, None].to(x.dtype)  # (1, T, 1, D)
+        for block in self.blocks:
+            x = block(x, cos, sin, mask)
+        return norm(x, self.config.eps)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores (..., V) of hidden states (..., C), in the stream's dtype."""
+        return linear(hidden, self.embed_table() if self.head is None else self.head)
+
+    def embed_table(self) -> Tensor:
+        """The embedding table as it is used: each row normed, (V, C) float32."""
+        return norm(self.embed, self.config.eps)
+
+    def step(self, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor, last: Tensor | None = None) -> Tensor:
+        """Logits for new tokens, with keys and values of earlier ones read from `cache` and of these written to it.
+
+        ids (B, T) int64 are the next tokens of `rows` (B,) of the cache; starts (B,) counts what each row holds
+        already. Padding at a row's end is harmless: later steps overwrite it. Returns (B, T, V) float32, or (B, V)
+        at the places `last` (B,) only.
+        """
+        B, T = ids.shape
+        places = starts[:, None] + torch.arange(T, device=ids.device)  # (B, T)
+        S = int(places.max()) + 1
+        row_index = torch.arange(cache.k.shape[1])[rows] if isinstance(rows, slice) else rows
+        mask = torch.arange(S, device=ids.device) <= places[:, :, None]  # (B, T, S)
+        x = self.embedded(ids)
+        cos, sin = self.cos[places][:, :, None].to(x.dtype), self.sin[places][:, :, None].to(x.dtype)  # (B, T, 1, D)
+        for layer, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            q, k, v = block.qkv(x, cos, sin)
+            cache.k[layer, row_index[:, None], places] = k.to(cache.k.dtype)
+            cache.v[layer, row_index[:, None], places] = v.to(cache.v.dtype)
+            keys, values = cache.k[layer, rows, :S], cache.v[layer, rows, :S]  # (B, S, K, D)
+            x = block.finish(x, attention(q, keys.to(q.dtype), values.to(q.dtype), mask))
+        x = norm(x, self.config.eps)
+        if last is not None:
+            x = x[torch.arange(B, device=ids.device), last]
+        return self.logits(x).float()
+
+
+def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Nats of each target (N,) int64 under logits (N, V); 0 where the target is -1. Returns (N,) float32."""
+    return F.cross_entropy(logits.float(), targets, ignore_index=-1, reduction="none")
