@@ -49,9 +49,9 @@ class Block(nn.Module):
         B, T, _ = x.shape
         D, eps = self.config.head_size, self.config.eps
         y = norm(x, eps)
-        q = linear(y, self.q).view(B, T, -1, D)
-        k = linear(y, self.k).view(B, T, -1, D)
-        v = linear(y, self.v).view(B, T, -1, D)
+        heads = [self.config.heads, self.config.kv_heads, self.config.kv_heads]
+        # One product for all three beats three small ones (LOG.md).
+        q, k, v = linear(y, torch.cat([self.q, self.k, self.v])).view(B, T, -1, D).split(heads, dim=2)
         return rotate(norm(q, eps), cos, sin), rotate(norm(k, eps), cos, sin), v
 
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:

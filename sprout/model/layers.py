@@ -56,4 +56,5 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 def gated_mlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     """SwiGLU (arXiv 2002.05202): x (..., C) through gate, up (F, C) and down (C, F)."""
-    return linear(F.silu(linear(x, gate)) * linear(x, up), down)
+    a, b = linear(x, torch.cat([gate, up])).chunk(2, dim=-1)  # one product for both
+    return linear(F.silu(a) * b, down)
