@@ -1,0 +1,68 @@
+"""The one place that decides device, dtype, compiler and threads, and says why."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Where and how the numbers are crunched. `reasons` has one line per decision."""
+
+    device: str
+    dtype: torch.dtype  # of the stream of activations while training; weights are always float32
+    compile: bool
+    threads: int
+    reasons: tuple[str, ...]
+
+    def say(self) -> str:
+        return "\n".join(self.reasons)
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_has_bf16() -> bool:
+    capability = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(capability and capability())
+
+
+def decide(device: str = "auto", compile: str = "auto", threads: int = 0) -> Compute:
+    """Choose for this machine; each argument overrides a choice ('auto' or 0 leaves it to us)."""
+    reasons = []
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        reasons.append(f"device {device}: " + ("a GPU is there" if device == "cuda" else "no GPU is usable here"))
+    else:
+        reasons.append(f"device {device}: asked for")
+    if device == "cuda" or (device == "cpu" and _cpu_has_bf16()):
+        dtype = torch.bfloat16
+        reasons.append("bfloat16 activations: the hardware multiplies them natively")
+    else:
+        dtype = torch.float32
+        reasons.append("float32 activations: no native bfloat16 here")
+    if compile == "auto":
+        compiler = next((c for c in ("g++", "clang++", "c++") if shutil.which(c)), None)
+        use = device != "cpu" or compiler is not None
+        why = f"with {compiler}" if compiler else "on the GPU" if use else "no C++ compiler found; about 2x slower"
+        reasons.append(f"torch.compile {'on' if use else 'off'}: {why}")
+    else:
+        use = compile == "on"
+        reasons.append(f"torch.compile {compile}: asked for")
+    threads = threads or usable_cores()
+    reasons.append(f"{threads} threads")
+    return Compute(device, dtype, use, threads, tuple(reasons))
+
+
+def apply(compute: Compute) -> None:
+    """Set the process-wide switches. Call once, before the first tensor operation that matters."""
+    torch.set_num_threads(compute.threads)
+    torch.set_flush_denormal(True)

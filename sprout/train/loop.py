@@ -1,0 +1,145 @@
+"""The training loop, in the order in which things happen. Pretraining, midtraining and finetuning differ only in what
+is fed to it."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from tqdm import tqdm
+
+from sprout.common.compute import Compute
+from sprout.common.errors import UserError
+from sprout.data import Batch, Packed, batch_rows, get_batch
+from sprout.model import GPT, token_losses
+from sprout.optim import OptimConfig, Optimizer, schedule, world
+from sprout.train.checkpoint import Checkpoint, load_latest, save_checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class LoopConfig:
+    """How long and how to train. A step takes `rows` rows of the packed data, `micro_rows` at a time."""
+
+    steps: int
+    rows: int
+    micro_rows: int
+    warmup: int
+    decay: int
+    seed: int
+    optim: OptimConfig
+    save_seconds: float = 60.0
+    log_every: int = 10
+
+
+class Interrupted(Exception):
+    """The user pressed Ctrl-C; everything is saved."""
+
+
+LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def make_loss(model: GPT, compute: Compute) -> LossFunction:
+    """The sum of nats over the counted targets of a batch, compiled where that is on. Build once, use in all stages."""
+
+    def loss(ids: Tensor, segments: Tensor, targets: Tensor) -> Tensor:
+        hidden = model(ids, segments)  # (B, T, C)
+        return token_losses(model.logits(hidden).flatten(0, 1), targets.flatten()).sum()
+
+    return torch.compile(loss, dynamic=False) if compute.compile else loss
+
+
+def backward_step(loss: LossFunction, batch: Batch, micro_rows: int) -> float:
+    """Gradients of the mean loss over all targets of the step, on all processes; returns that mean in nats.
+
+    Every process divides by the same count, the global one over the number of processes, so that the mean of the
+    gradients inside the optimizer's step is the gradient of the global mean.
+    """
+    size = world()[1]
+    totals = torch.tensor([0.0, float((batch.targets >= 0).sum())], dtype=torch.float64)
+    count = totals[1].clone()
+    if size > 1:
+        dist.all_reduce(count)
+    for i in range(0, len(batch.ids), micro_rows):
+        part = slice(i, i + micro_rows)
+        nats = loss(batch.ids[part], batch.segments[part], batch.targets[part])
+        (nats * (size / float(count))).backward()
+        totals[0] += nats.detach().double().cpu()
+    if size > 1:
+        dist.all_reduce(totals)
+    return float(totals[0] / count)
+
+
+def train(
+    model: GPT, loss: LossFunction, data: Packed, config: LoopConfig, folder: Path, name: str, compute: Compute,
+    say: Callable[[str], None] = print,
+) -> list[dict[str, Any]]:
+    """Train `model` in place for `config.steps` steps; go on from a checkpoint in `folder` if there is one.
+
+    Returns the curve: step, tokens, loss (nats), lr (multiplier) and seconds every `log_every` steps. Raises
+    Interrupted after Ctrl-C with everything saved, UserError when the loss is no longer a number.
+    """
+    rank, size = world()
+    optimizer = Optimizer(model, config.optim)
+    start, curve, spent = 0, [], 0.0
+    if checkpoint := load_latest(folder, say):
+        model.load_state_dict(checkpoint.weights)
+        optimizer.load_state_dict(checkpoint.optimizer)
+        start, curve, spent = checkpoint.step, checkpoint.meta["curve"], checkpoint.meta["seconds"]
+        say(f"{name}: going on from step {start} of {config.steps}")
+
+    def save(step: int) -> None:
+        state = optimizer.state_dict()  # every process takes part
+        if rank == 0:
+            seconds = spent + time.perf_counter() - began
+            save_checkpoint(folder, Checkpoint(step, model.state_dict(), state, {"curve": curve, "seconds": seconds}))
+
+    stop = False
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal stop
+        stop = True
+
+    previous = signal.signal(signal.SIGINT, on_interrupt)
+    began = saved = time.perf_counter()
+    tokens_per_step = config.rows * data.context
+    bar = tqdm(total=config.steps, initial=start, desc=name, unit="step", mininterval=0.5, disable=rank != 0)
+    try:
+        for step in range(start, config.steps):
+            rows = batch_rows(len(data), config.rows, step, config.seed)
+            batch = get_batch(data, rows[rank::size], compute.device)
+            value = backward_step(loss, batch, config.micro_rows)
+            if not math.isfinite(value):
+                raise UserError(
+                    f"{name}: the loss is {value} at step {step}. The last checkpoint is intact. Lower the learning rate."
+                )
+            multiplier = schedule(step, config.steps, config.warmup, config.decay)
+            optimizer.step(multiplier)
+
+            now = time.perf_counter()
+            if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
+                seconds = spent + now - began
+                curve.append(
+                    {"step": step + 1, "tokens": (step + 1) * tokens_per_step, "loss": value, "lr": multiplier, "seconds": seconds}
+                )
+                speed = (step + 1 - start) * tokens_per_step / (now - began)
+                bar.set_postfix_str(f"loss {value:.3f}, {speed / 1000:.1f}k tokens/s", refresh=False)
+            bar.update()
+            if stop or (now - saved > config.save_seconds and step + 1 < config.steps):
+                save(step + 1)
+                saved = time.perf_counter()
+            if stop:
+                raise Interrupted(f"{name}: saved at step {step + 1} of {config.steps}; run the same command to go on")
+        save(config.steps)
+    finally:
+        bar.close()
+        signal.signal(signal.SIGINT, previous)
+    return curve
