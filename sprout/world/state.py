@@ -30,7 +30,7 @@ PLACE_RELATIONS = ("kind", "region", "river", "founded", "known_for")
 SHOP_RELATIONS = ("place", "owner", "opens", "closed_on")
 INVENTION_RELATIONS = ("inventor", "year", "material")
 RELATIONS = {"person": PERSON_RELATIONS, "place": PLACE_RELATIONS, "shop": SHOP_RELATIONS, "invention": INVENTION_RELATIONS}
-FIRST_YEAR, LAST_YEAR = 1600, 1990  # places are founded from here on; the youngest people are born here
+FIRST_YEAR, LAST_YEAR = 1600, 1960  # places are founded from here on; the youngest people are born here
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class World:
 
 def kind_of(entity: Entity) -> str:
     """'person', 'place', 'shop' or 'invention'."""
-    return entity.id.split(":")[0]
+    return type(entity).__name__.lower()
 
 
 def value_of(entity: Entity, relation: str) -> str:
@@ -189,7 +189,7 @@ def almanac_line(entity: Entity) -> str:
 def _person(dice: Dice, id: str, homes: tuple[str, ...], friends: tuple[str, ...], family: int = 0) -> Person:
     first, last = person_name(dice, family)
     return Person(
-        id, first, last, dice.chance(0.5), dice.integer(1920, LAST_YEAR), dice.pick(homes), dice.pick(TRADES),
+        id, first, last, dice.chance(0.5), dice.integer(1900, LAST_YEAR), dice.pick(homes), dice.pick(TRADES),
         dice.pick(DISHES), dice.pick(PETS), dice.pick(INSTRUMENTS), dice.pick(COLOURS), dice.pick(friends),
     )  # fmt: skip
 
@@ -247,7 +247,7 @@ def build_world(config: WorldConfig) -> World:
     told_entities: list[Entity] = [*people, *places, *shops, *inventions]
     by_name: dict[str, Entity] = {e.name: e for e in [*strangers.values(), *told_entities]}
     choices = {
-        "home": len(homes), "trade": len(TRADES), "born": LAST_YEAR - 1920 + 1, "food": len(DISHES), "pet": len(PETS),
+        "home": len(homes), "trade": len(TRADES), "born": LAST_YEAR - 1900 + 1, "food": len(DISHES), "pet": len(PETS),
         "instrument": len(INSTRUMENTS), "colour": len(COLOURS), "friend": len(people) - 1, "kind": len(PLACE_KINDS),
         "region": len(REGIONS), "river": len(RIVERS), "founded": 1850 - FIRST_YEAR + 1, "known_for": len(PRODUCTS),
         "place": len(homes), "owner": len(people), "opens": 5, "closed_on": 7, "inventor": len(people), "year": 31,
