@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sprout.common.hashing import split_of
 from sprout.world.dice import Dice
 from sprout.world.skills.common import assistant, only_value, some_tools, user
 from sprout.world.state import World, fresh_person, value_of
@@ -16,11 +17,13 @@ def make(world: World, dice: Dice) -> Problem:
     """First a question about a told person, or about one of a passage, and its answer; then another with a pronoun."""
     first, second = dice.sample(RELATIONS, 2)
     if dice.chance(0.5):
-        person, lead, name = dice.pick(world.people), "", ""
-        name = person.name
+        person, lead = dice.pick(world.people), ""
+        name, key = person.name, f"recall:{person.id}/{second}"
+        # What the history states must not give away a fact that `recall` keeps for its test.
+        first = next((r for r in RELATIONS if r != second and split_of(f"recall:{person.id}/{r}") == "train"), first)
     else:
         person = fresh_person(dice, tuple(p.name for p in world.places))
-        name = person.first
+        name, key = person.first, f"followup:{person.name}:{second}"
         told = [say(name, r, value_of(person, r), dice, person.his, frames=False) for r in (first, second)]
         dice.shuffle(told)
         lead = " ".join(told) + "\n"
@@ -35,7 +38,6 @@ def make(world: World, dice: Dice) -> Problem:
     )
     value = value_of(person, second)
     others = sorted({value_of(p, second) for p in world.people})
-    key = f"followup:{name}:{first}:{second}"
     reply = (assistant(answer(person.he, second, value)),)
     return Problem(NAME, key, prompt, reply, value, some_tools(dice), truth={"others": others})
 

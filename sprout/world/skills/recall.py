@@ -12,15 +12,15 @@ NAME, SHARE = "recall", 1.3
 
 
 def make(world: World, dice: Dice) -> Problem:
-    """A question about a told fact; it is answered from memory, tools or not. The key is fact and wording: every test
-    question is new, most of the facts in it were asked for in other words."""
+    """A question about a told fact; it is answered from memory, tools or not. The key is the fact: what the test
+    asks was told in documents and never asked in training."""
     entity = told_entity(world, dice)
     relation = relation_of(entity, dice)
     value, fact = value_of(entity, relation), f"{entity.id}/{relation}"
     question = ask(entity.name, relation, dice)
     others = sorted({f.value for f in world.told if f.relation == relation})
     return Problem(
-        NAME, f"recall:{fact}:{question}", (user(question),), (assistant(answer(entity.name, relation, value)),), value,
+        NAME, f"recall:{fact}", (user(question),), (assistant(answer(entity.name, relation, value)),), value,
         some_tools(dice), truth={"others": others}, facts=(fact,),
     )  # fmt: skip
 

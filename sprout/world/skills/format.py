@@ -1,0 +1,71 @@
+"""Following a format: one word, a list of n, JSON, capitals."""
+
+from __future__ import annotations
+
+import json
+
+from sprout.world.dice import Dice
+from sprout.world.lexicon import ANIMALS, COLOURS, FOODS, OBJECTS, PLANTS
+from sprout.world.names import ENDS_FIRST, make_name
+from sprout.world.skills.common import assistant, exact, some_tools, user
+from sprout.world.state import World
+from sprout.world.types import Problem, Reply, Verdict, final_text
+
+NAME, SHARE = "format", 1.5
+KINDS = {"animals": ANIMALS, "colours": COLOURS, "foods": FOODS, "plants": PLANTS}
+ASKS = {
+    "list": ("Name {k} {x}.", "List {k} {x}.", "Give me {k} {x}.", "Write down {k} {x}.", "I need {k} {x}."),
+    "json": ("Write as JSON: name {n}, age {a}, pet {p}.", "Give me JSON for name {n}, age {a}, pet {p}.", "As JSON: name {n}, age {a}, pet {p}."),
+    "capitals": ("Write in capitals: {w}.", "Put this in capital letters: {w}.", "All caps, please: {w}."),
+    "one_word": ("Which of these is one of the {x}: {w}? Answer with one word.", "Answer in one word: which is one of the {x}, {w}?"),
+    "numbered": ("Number these: {w}.", "Make a numbered list of {w}.", "Write as a numbered list: {w}."),
+}  # fmt: skip
+
+
+def make(world: World, dice: Dice) -> Problem:
+    """One of five formats, filled with words of the world. 'list' takes any n different things of the kind."""
+    task = dice.pick(tuple(ASKS))
+    kind = dice.pick(tuple(KINDS))
+    words = dice.sample(OBJECTS, dice.integer(2, 4))
+    name, age, pet, k = make_name(dice, ENDS_FIRST), dice.integer(5, 90), dice.pick(ANIMALS), dice.integer(2, 5)
+    if task == "list":
+        words = dice.sample(KINDS[kind], k)
+        reply, shown = ", ".join(words), ""
+        key = f"list:{kind}:{k}:{reply}"
+    elif task == "json":
+        reply, shown = json.dumps({"name": name, "age": age, "pet": pet}), ""
+        key = f"json:{name}:{age}:{pet}"
+    elif task == "capitals":
+        reply, shown = " ".join(words).upper(), " ".join(words)
+        key = f"capitals:{shown}"
+    elif task == "one_word":
+        reply = dice.pick(KINDS[kind])
+        words = [w for w in words if w not in KINDS[kind]][:2] + [reply]
+        dice.shuffle(words)
+        shown = ", ".join(words[:-1]) + " or " + words[-1]
+        key = f"one_word:{shown}"
+    else:
+        reply, shown = "\n".join(f"{i}. {w}" for i, w in enumerate(words, 1)), ", ".join(words)
+        key = f"numbered:{shown}"
+    question = dice.pick(ASKS[task]).format(k=k, x=kind, w=shown, n=name, a=age, p=pet)
+    truth = {"task": task, "pool": list(KINDS[kind]), "k": k}
+    return Problem(NAME, f"format:{key}", (user(question),), (assistant(reply),), reply, some_tools(dice), truth=truth)
+
+
+def check(problem: Problem, reply: Reply) -> Verdict:
+    """Right if the format is kept and the content is right; a list may hold any different things of the kind."""
+    text, task = final_text(reply), problem.truth["task"]
+    if task == "list":
+        items = text.rstrip(".").split(", ")
+        right = len(items) == problem.truth["k"] == len(set(items)) and all(i in problem.truth["pool"] for i in items)
+        return Verdict(right, "" if right else f"not {problem.truth['k']} different ones of the kind")
+    if task == "json":
+        try:
+            right = json.loads(text) == json.loads(problem.answer)
+        except (ValueError, RecursionError):
+            right = False
+        return Verdict(right, "" if right else "not the JSON asked for")
+    if task == "capitals":
+        right = text == problem.answer
+        return Verdict(right, "" if right else "not these words in capitals")
+    return exact(problem, reply)
