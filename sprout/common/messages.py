@@ -18,8 +18,8 @@ class ToolCall:
     arguments: str  # '{"expression": "12 + 30"}'
 
     @classmethod
-    def of(cls, name: str, **arguments: Any) -> ToolCall:
-        return cls(name, json.dumps(arguments, ensure_ascii=False))
+    def of(cls, tool: str, /, **arguments: Any) -> ToolCall:
+        return cls(tool, json.dumps(arguments, ensure_ascii=False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def make(world: World, dice: Dice) -> Problem:
         Message("tool", world.lookup(person.name)),
         assistant(answer(person.name, relation, value)),
     )
-    others = sorted({value_of(p, relation) for p in world.people})
+    others = sorted({value_of(p, relation) for p in world.people} - {person.name})
     prompt = (user(ask(person.name, relation, dice)),)
     truth = {"name": person.name, "others": others}
     return Problem(NAME, f"lookup:{person.name}:{relation}", prompt, reply, value, ("calculator", "lookup"), truth=truth)

@@ -18,7 +18,7 @@ def make(world: World, dice: Dice) -> Problem:
     relation = relation_of(entity, dice)
     value, fact = value_of(entity, relation), f"{entity.id}/{relation}"
     question = ask(entity.name, relation, dice)
-    others = sorted({f.value for f in world.told if f.relation == relation})
+    others = sorted({f.value for f in world.told if f.relation == relation} - {entity.name})
     return Problem(
         NAME, f"recall:{fact}", (user(question),), (assistant(answer(entity.name, relation, value)),), value,
         some_tools(dice), truth={"others": others}, facts=(fact,),
