@@ -1,0 +1,10 @@
+"""From documents and conversations to batches. Read `packing.py`, then `batches.py`; `world_feed.py` and `local.py` are
+where the text comes from."""
+
+from sprout.data.batches import Batch, batch_rows, get_batch
+from sprout.data.packing import Item, Packed, pack
+from sprout.data.world_feed import document_items, problem_items, world_problems, world_texts
+
+__all__ = [
+    "Batch", "Item", "Packed", "batch_rows", "document_items", "get_batch", "pack", "problem_items", "world_problems", "world_texts",
+]  # fmt: skip

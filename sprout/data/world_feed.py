@@ -1,0 +1,49 @@
+"""Text from the built-in world, as much as asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sprout.common.hashing import split_of, stable_hash
+from sprout.data.packing import Item
+from sprout.tokenizer import Tokenizer, render
+from sprout.world import Dice, Problem, World
+from sprout.world.documents import write_document
+from sprout.world.skills import SKILLS, sample
+
+
+def world_texts(world: World, seed: int, split: str = "train") -> Iterator[str]:
+    """Endless documents of a split; which split a document belongs to is decided by its own text."""
+    dice = Dice(stable_hash("documents", world.config.seed, seed, split))
+    while True:
+        text = write_document(world, dice).text
+        if split_of(text) == split:
+            yield text
+
+
+def world_problems(world: World, seed: int, split: str = "train", skills: Sequence[str] = ()) -> Iterator[Problem]:
+    """Endless problems of a split, the skills in their shares."""
+    dice = Dice(stable_hash("problems", world.config.seed, seed, split))
+    names = list(skills or SKILLS)
+    shares = [SKILLS[name].share for name in names]
+    while True:
+        yield sample(dice.weighted(names, shares), world, dice, split)
+
+
+def document_items(texts: Iterator[str], tokenizer: Tokenizer, tokens: int) -> Iterator[Item]:
+    """Documents as ids until there are `tokens` of them."""
+    start, made = tokenizer.specials["<|endoftext|>"], 0
+    while made < tokens and (text := next(texts, None)) is not None:
+        ids = [start, *tokenizer.encode(text), start]
+        made += len(ids)
+        yield ids, None
+
+
+def problem_items(problems: Iterator[Problem], tokenizer: Tokenizer, tokens: int) -> Iterator[Item]:
+    """Problems as conversations, ids and loss mask, until there are `tokens` of them."""
+    made = 0
+    while made < tokens and (problem := next(problems, None)) is not None:
+        ids, mask = render(tokenizer, (*problem.prompt, *problem.reply), problem.tools)
+        # What the prompt's own assistant turns say is right as well, and learned too.
+        made += len(ids)
+        yield ids, mask
