@@ -1,0 +1,26 @@
+"""Bits per byte: how well held-out text is predicted, whatever the tokenizer."""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+import torch
+
+from sprout.data import Packed, get_batch
+from sprout.model import GPT, token_losses
+from sprout.tokenizer import Tokenizer
+
+
+@torch.inference_mode()
+def bits_per_byte(model: GPT, data: Packed, tokenizer: Tokenizer, rows: int = 16) -> float:
+    """Nats of all counted targets, in bits, over the bytes that they spell. Special tokens spell none; predicting them
+    costs all the same."""
+    lengths = tokenizer.token_bytes()
+    nats, spelled = 0.0, 0
+    for start in range(0, len(data), rows):
+        batch = get_batch(data, np.arange(start, min(start + rows, len(data))))
+        losses = token_losses(model.logits(model(batch.ids, batch.segments)).flatten(0, 1), batch.targets.flatten())
+        nats += float(losses.double().sum())
+        spelled += int(lengths[batch.targets[batch.targets >= 0].numpy()].sum())
+    return nats / log(2) / max(1, spelled)
