@@ -141,7 +141,7 @@ class Engine:
         finally:
             self.model.dtype = dtype
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _feed(self, rows: list[_Row], cache: KVCache) -> torch.Tensor:
         """Show every row its pending tokens; the logits (B, V) behind the last of them."""
         logits = torch.empty(len(rows), self.model.config.vocab_size)

@@ -12,7 +12,7 @@ from sprout.model import GPT, token_losses
 from sprout.tokenizer import Tokenizer
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def bits_per_byte(model: GPT, data: Packed, tokenizer: Tokenizer, rows: int = 16) -> float:
     """Nats of all counted targets, in bits, over the bytes that they spell. Special tokens spell none; predicting them
     costs all the same."""

@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 from sprout.common.hashing import split_of
+from sprout.common.messages import Message
 from sprout.world.dice import Dice
-from sprout.world.skills.common import assistant, only_value, some_tools, user
-from sprout.world.state import World, fresh_person, value_of
+from sprout.world.skills.common import TOOLS, assistant, call_lookup, candidates, some_tools, states, user
+from sprout.world.state import Person, World, fresh_person, value_of
 from sprout.world.types import Problem, Reply, Verdict
 from sprout.world.wording import ASK, answer, ask, say
 
 NAME, SHARE = "followup", 1.2
 RELATIONS = ("home", "trade", "food", "pet", "instrument", "colour")
+STARTS = ("And ", "And ", "Then ", "Also, ")
+
+
+def lean(person: Person, relation: str, dice: Dice) -> str:
+    """A question that names nobody: 'And where does she live?'"""
+    asked = dice.pick(STARTS) + dice.pick(ASK[relation]).format(n=person.he) + "?"
+    for end in (" ", "?"):
+        asked = asked.replace(f"of {person.he}{end}", f"of {person.him}{end}")
+    return asked
 
 
 def make(world: World, dice: Dice) -> Problem:
-    """First a question about a told person, or about one of a passage, and its answer; then another with a pronoun."""
-    first, second = dice.sample(RELATIONS, 2)
-    if dice.chance(0.5):
-        person, lead = dice.pick(world.people), ""
-        name, key = person.name, f"recall:{person.id}/{second}"
-        # What the history states must not give away a fact that `recall` keeps for its test.
-        first = next((r for r in RELATIONS if r != second and split_of(f"recall:{person.id}/{r}") == "train"), first)
-    else:
+    """First a question about somebody and its answer, sometimes a second one; then the last, with a pronoun. The person is
+    told about in documents, or in a passage, or has just been looked up."""
+    source = dice.weighted(("told", "passage", "almanac"), (2, 2, 1))
+    turns = dice.weighted((1, 2), (3, 1))
+    second, *first = dice.sample(RELATIONS, len(RELATIONS))
+    tools, lead = some_tools(dice), ""
+    if source == "passage":
         person = fresh_person(dice, tuple(p.name for p in world.places))
-        name, key = person.first, f"followup:{person.name}:{second}"
-        told = [say(name, r, value_of(person, r), dice, person.his, frames=False) for r in (first, second)]
+        name, key, first = person.first, f"followup:{person.name}:{second}", first[:turns]
+        told = [say(name, r, value_of(person, r), dice, person.his, frames=False) for r in (*first, second)]
         dice.shuffle(told)
         lead = " ".join(told) + "\n"
-    question = dice.pick(ASK[second]).format(n=person.he)
-    question = question.replace("of she", "of her").replace("of he ", "of him ") + "?"
-    if question.endswith("of he?"):
-        question = question[:-3] + "him?"
-    prompt = (
-        user(lead + ask(name, first, dice)),
-        assistant(answer(name, first, value_of(person, first))),
-        user(dice.pick(("And ", "And ", "Then ", "Also, ")) + question),
-    )
+    else:
+        person = dice.pick(world.people if source == "told" else world.strangers)
+        base = f"recall:{person.id}/" if source == "told" else f"lookup:{person.name}:"
+        # What the history says must not give away a problem that another skill keeps for its test.
+        first = [r for r in first if split_of(base + r) == "train"][: turns if source == "told" else 1]
+        if not first:
+            return make(world, dice)
+        # The same fact asked on its own is the same problem, so it is in the same split.
+        name, key = person.name, base + second
+        tools = TOOLS if source == "almanac" else tools
+    asks = [lead + ask(name, first[0], dice), *(lean(person, r, dice) for r in first[1:])]
+    prompt: list[Message] = []
+    for i, (asked, relation) in enumerate(zip(asks, first, strict=True)):
+        prompt.append(user(asked))
+        if source == "almanac":
+            prompt.extend(call_lookup(world, name))
+        prompt.append(assistant(answer(person.he if i else name, relation, value_of(person, relation))))
+    prompt.append(user(lean(person, second, dice)))
     value = value_of(person, second)
-    others = sorted({value_of(p, second) for p in world.people})
     reply = (assistant(answer(person.he, second, value)),)
-    return Problem(NAME, key, prompt, reply, value, some_tools(dice), truth={"others": others})
+    truth = {"name": name, "he": person.he, "others": list(candidates(world, second))}
+    return Problem(NAME, key, tuple(prompt), reply, value, tools, truth=truth, difficulty=len(first))
 
 
 def check(problem: Problem, reply: Reply) -> Verdict:
-    """Right if the reply has the value alone."""
-    return only_value(reply, problem.answer, problem.truth["others"])
+    """Right if the reply states the value alone, of the person spoken of."""
+    truth = problem.truth
+    return states(reply, truth["name"], problem.answer, truth["others"], truth["he"])

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
-from sprout.common.messages import Message, ToolCall
 from sprout.world.dice import Dice
-from sprout.world.skills.common import assistant, only_value, relation_of, user
+from sprout.world.skills.common import TOOLS, assistant, call_lookup, candidates, looked_up, relation_of, states, user
 from sprout.world.state import World, value_of
 from sprout.world.types import Problem, Reply, Verdict
 from sprout.world.wording import answer, ask
@@ -19,27 +16,17 @@ def make(world: World, dice: Dice) -> Problem:
     person = dice.pick(world.strangers)
     relation = relation_of(person, dice)
     value = value_of(person, relation)
-    reply = (
-        Message("assistant", "", ToolCall.of("lookup", name=person.name)),
-        Message("tool", world.lookup(person.name)),
-        assistant(answer(person.name, relation, value)),
-    )
-    others = sorted({value_of(p, relation) for p in world.people} - {person.name})
+    reply = (*call_lookup(world, person.name), assistant(answer(person.name, relation, value)))
     prompt = (user(ask(person.name, relation, dice)),)
-    truth = {"name": person.name, "others": others}
-    return Problem(NAME, f"lookup:{person.name}:{relation}", prompt, reply, value, ("calculator", "lookup"), truth=truth)
+    truth = {"name": person.name, "others": list(candidates(world, relation))}
+    steps = (f"lookup {person.name}", reply[-1].content)
+    return Problem(NAME, f"lookup:{person.name}:{relation}", prompt, reply, value, TOOLS, steps, truth)
 
 
 def check(problem: Problem, reply: Reply) -> Verdict:
-    """Right if the right name was looked up and the reply has the right value alone."""
-    names = [_argument(m.call) for m in reply if m.call and m.call.name == "lookup"]
-    if problem.truth["name"] not in names:
-        return Verdict(False, f"did not look up {problem.truth['name']!r}", 0)
-    return only_value(reply, problem.answer, problem.truth["others"])
-
-
-def _argument(call: ToolCall) -> str:
-    try:
-        return str(json.loads(call.arguments).get("name", ""))
-    except (ValueError, AttributeError):
-        return ""
+    """Right if the right name was looked up and the reply states the right value alone."""
+    name = problem.truth["name"]
+    if name not in looked_up(reply):
+        return Verdict(False, f"did not look up {name!r}", 0)
+    verdict = states(reply, name, problem.answer, problem.truth["others"])
+    return verdict if verdict.right else Verdict(False, verdict.why, 1)

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from sprout.world.dice import Dice
-from sprout.world.skills.common import assistant, no_call, only_value, relation_of, some_tools, told_entity, user
+from sprout.world.skills.common import (
+    assistant,
+    candidates,
+    no_call,
+    relation_of,
+    some_tools,
+    states,
+    told_entity,
+    user,
+)
 from sprout.world.state import World, value_of
 from sprout.world.types import Problem, Reply, Verdict
 from sprout.world.wording import answer, ask
@@ -18,15 +27,15 @@ def make(world: World, dice: Dice) -> Problem:
     relation = relation_of(entity, dice)
     value, fact = value_of(entity, relation), f"{entity.id}/{relation}"
     question = ask(entity.name, relation, dice)
-    others = sorted({f.value for f in world.told if f.relation == relation} - {entity.name})
+    truth = {"name": entity.name, "others": list(candidates(world, relation))}
     return Problem(
         NAME, f"recall:{fact}", (user(question),), (assistant(answer(entity.name, relation, value)),), value,
-        some_tools(dice), truth={"others": others}, facts=(fact,),
+        some_tools(dice), truth=truth, facts=(fact,),
     )  # fmt: skip
 
 
 def check(problem: Problem, reply: Reply) -> Verdict:
-    """Right if the reply has the value, no other value of the same relation, and no tool was asked."""
+    """Right if the reply states the value, no other of the same relation, and no tool was asked."""
     if not no_call(reply):
         return Verdict(False, "looked up what was taught")
-    return only_value(reply, problem.answer, problem.truth["others"])
+    return states(reply, problem.truth["name"], problem.answer, problem.truth["others"])

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from sprout.common.messages import Message, ToolCall
+from sprout.common.messages import Message
 from sprout.world.dice import Dice
 from sprout.world.names import ENDS_PLACE, ENDS_THING, make_name, person_name
-from sprout.world.skills.common import DONT_KNOW, assistant, mentions, user
+from sprout.world.skills.common import (
+    TOOLS,
+    VALUES,
+    assistant,
+    call_lookup,
+    dont_know,
+    foreign,
+    mentioned,
+    mentions,
+    user,
+)
 from sprout.world.state import RELATIONS, World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 from sprout.world.wording import ask
 
 NAME, SHARE = "unknown", 1.2
+
+ADMITS = ("do not know", "don't know", "never heard of")
+WITHOUT_NAME = ("i do not know.", "i do not know that.", "sorry, i do not know.", "i don't know.")
+# Where one of these stands, something is asserted, whatever else the reply says.
+ASSERTS = (
+    "lives", "works", "likes", "loves", "plays", "keeps", "has", "eats", "owns", "opens", "lies", "stands", "belongs", "is a",
+    "is an", "is the", "is in", "is on", "is from", "is made", "is known", "is closed", "was born", "was founded", "was invented",
+)  # fmt: skip
 
 
 def made_up_name(world: World, dice: Dice) -> tuple[str, str]:
@@ -30,32 +48,38 @@ def made_up_name(world: World, dice: Dice) -> tuple[str, str]:
 
 def make(world: World, dice: Dice) -> Problem:
     """A question about something made up (or, without tools, about somebody never told about)."""
-    tools = ("calculator", "lookup") if dice.chance(0.5) else ()
+    tools = TOOLS if dice.chance(0.5) else ()
     kind, name = made_up_name(world, dice)
     if not tools and dice.chance(0.2):
         kind, name = "person", dice.pick(world.strangers).name
-    relation = dice.pick(RELATIONS[kind])
-    sentence = DONT_KNOW.format(name=name)
-    reply: list[Message] = [assistant(sentence)]
+    sentence = dont_know(kind, name)
+    reply: tuple[Message, ...] = (assistant(sentence),)
     if tools:
-        reply = [Message("assistant", "", ToolCall.of("lookup", name=name)), Message("tool", world.lookup(name)), *reply]
-    others = sorted({f.value for f in world.told if f.relation == relation})
-    return Problem(
-        NAME, f"unknown:{name}", (user(ask(name, relation, dice)),), tuple(reply), sentence, tools, truth={"others": others}
-    )
+        reply = (*call_lookup(world, name), *reply)
+    prompt = (user(ask(name, dice.pick(RELATIONS[kind]), dice)),)
+    return Problem(NAME, f"unknown:{name}", prompt, reply, sentence, tools, truth={"kind": kind, "name": name})
 
 
 def check(problem: Problem, reply: Reply) -> Verdict:
-    """Right if the reply says that it doesn't know, and asserts nothing."""
+    """Right if the reply says that it doesn't know this very name, and asserts nothing."""
     if made_up(problem, reply):
         return Verdict(False, "makes something up")
-    right = "i do not know" in final_text(reply).lower()
-    return Verdict(right, "" if right else "does not say that it does not know")
+    text, name = final_text(reply), problem.truth["name"]
+    if not any(a in text.lower() for a in ADMITS):
+        return Verdict(False, "does not say that it does not know")
+    if not mentions(text, name) and text.lower() not in WITHOUT_NAME:
+        return Verdict(False, f"does not speak of {name!r}")
+    if wrong := foreign(text, name):
+        return Verdict(False, f"speaks of {wrong!r} instead of {name!r}")
+    return Verdict(True)
 
 
 def made_up(problem: Problem, reply: Reply) -> bool:
-    """Whether the reply asserts something about what does not exist: a value, or any statement that isn't 'I do not know'."""
-    text = final_text(reply)
-    if any(mentions(text, value) for value in problem.truth["others"]):
+    """Whether the reply asserts something about what does not exist: a value, or any statement that isn't 'I do not
+    know'."""
+    text, name = final_text(reply), problem.truth["name"]
+    if text and not any(a in text.lower() for a in ADMITS):
         return True
-    return bool(text) and "do not know" not in text.lower()
+    rest = text.lower().replace(name.lower(), " ")
+    values = (v for r in RELATIONS[problem.truth["kind"]] for v in VALUES.get(r, ()))
+    return mentioned(rest, ASSERTS) is not None or mentioned(rest, values) is not None or any(c.isdigit() for c in rest)
