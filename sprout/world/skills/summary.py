@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from sprout.world.dice import Dice
-from sprout.world.skills.common import assistant, mentions, some_tools, user
+from sprout.world.skills.common import NEGATIONS, VALUES, assistant, foreign, mentioned, mentions, some_tools, user
 from sprout.world.state import World, fresh_person, value_of
 from sprout.world.types import Problem, Reply, Verdict, final_text
 from sprout.world.wording import articles, say
@@ -11,29 +13,34 @@ from sprout.world.wording import articles, say
 NAME, SHARE = "summary", 1.0
 ASKS = ("Sum this up in one sentence:", "Put this into one sentence:", "Summarise:", "Give me a summary in one sentence:",
         "Make one sentence of this:", "In short, what does this say?")  # fmt: skip
+MAIN, EXTRA = ("trade", "home", "instrument"), ("food", "colour", "pet")
+LONGEST = 25  # words
 
 
 def make(world: World, dice: Dice) -> Problem:
     """A paragraph of three to five sentences about a fresh person; trade, home and instrument belong into the summary."""
     person = fresh_person(dice, tuple(p.name for p in world.places))
-    relations = ["trade", "home", "instrument", *dice.sample(("food", "colour", "pet"), dice.integer(0, 2))]
+    relations = [*MAIN, *dice.sample(EXTRA, dice.integer(0, 2))]
     dice.shuffle(relations)
     told = [say(person.first, r, value_of(person, r), dice, person.his, frames=dice.chance(0.3)) for r in relations]
     short = articles(f"{person.first} is a {person.trade} from {person.home} who plays the {person.instrument}.")
     wanted = [person.first, person.trade, person.home, person.instrument]
-    rest = sorted({value_of(p, r) for p in world.strangers[:200] for r in ("trade", "home", "instrument")} - set(wanted))
+    truth = {"wanted": wanted, "told": [value_of(person, r) for r in relations]}
     prompt = (user(f"{dice.pick(ASKS)} {' '.join(told)}"),)
     key = "summary:" + ":".join(wanted)
-    return Problem(NAME, key, prompt, (assistant(short),), short, some_tools(dice), truth={"wanted": wanted, "others": rest})
+    return Problem(NAME, key, prompt, (assistant(short),), short, some_tools(dice), truth=truth, difficulty=len(relations))
 
 
 def check(problem: Problem, reply: Reply) -> Verdict:
-    """Right if one sentence of at most 25 words holds who, trade, home and instrument, and no other value of these."""
-    text = final_text(reply)
-    if text.count(".") != 1 or not text.endswith(".") or len(text.split()) > 25:
-        return Verdict(False, "not one sentence of at most 25 words")
-    missing = next((w for w in problem.truth["wanted"] if not mentions(text, w)), None)
-    if missing:
+    """Right if one sentence of at most 25 words holds who, trade, home and instrument, and nothing that the text does not
+    say."""
+    text, wanted, told = final_text(reply), problem.truth["wanted"], problem.truth["told"]
+    ends = sum(text.count(c) for c in ".!?\n")
+    if ends != 1 or not text.endswith(".") or len(text.split()) > LONGEST:
+        return Verdict(False, f"not one sentence of at most {LONGEST} words")
+    if missing := next((w for w in wanted if not mentions(text, w)), None):
         return Verdict(False, f"leaves out {missing!r}")
-    wrong = next((o for o in problem.truth["others"] if mentions(text, o)), None)
+    others = (v for r in (*MAIN, *EXTRA) for v in VALUES.get(r, ()) if v not in told)
+    wrong = foreign(text, " ".join([*wanted, *told])) or mentioned(text, others)
+    wrong = wrong or next((w for w in re.findall(r"[\w'-]+", text.lower()) if w in NEGATIONS), None)
     return Verdict(wrong is None, f"says {wrong!r}, which the text does not" if wrong else "")
