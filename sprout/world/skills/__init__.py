@@ -44,8 +44,8 @@ class Skill:
 SKILLS: dict[str, Skill] = {
     m.NAME: Skill(m.NAME, m.SHARE, m.make, m.check)
     for m in (
-        small_talk, recall, unknown, lookup, reading, followup, arithmetic, calculator, word_problems, spelling, sorting,
-        dates, format, story, summary, refusal,
+        small_talk, recall, unknown, lookup, reading, followup, arithmetic, calculator, word_problems, spelling,
+        sorting, dates, format, story, summary, refusal,
     )
 }  # fmt: skip
 

@@ -20,8 +20,9 @@ VALUES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 # Words that may stand with a capital letter at the start of a sentence without being a name.
 OPENERS = frozenset(
-    "a after all also an and answer as at because but by certainly for from good he hello her here hi his i if in it its "
-    "my now of okay on one please she sorry sure that the their then there they this to unfortunately well yes you your".split()
+    "a after all also an and answer as at because but by certainly for from good he hello her here hi his i if in it "
+    "its my now of okay on one please she sorry sure that the their then there they this to unfortunately well yes "
+    "you your".split()
 )
 PRONOUNS = ("he", "she", "it", "they")
 NEGATIONS = frozenset("not no never nobody none nothing neither cannot can't don't doesn't isn't wasn't".split())
@@ -96,7 +97,7 @@ def foreign(text: str, allowed: str) -> str | None:
 
 
 def states(reply: Reply, name: str, value: str, others: Sequence[str], he: str = "") -> Verdict:
-    """Right if the final text states `value` of `name` and nothing else: no other value, name or number, no negation, and
+    """Right if the final text states `value` of `name` and nothing else: no other value, name or number, no negation,
     nobody else as its subject. A pronoun may stand for the name (only `he`, where given), or the value stand alone."""
     text = final_text(reply)
     if not mentions(text, value):

@@ -16,16 +16,18 @@ STARTS = ("And ", "And ", "Then ", "Also, ")
 
 
 def lean(person: Person, relation: str, dice: Dice) -> str:
-    """A question that names nobody: 'And where does she live?'"""
-    asked = dice.pick(STARTS) + dice.pick(ASK[relation]).format(n=person.he) + "?"
-    for end in (" ", "?"):
-        asked = asked.replace(f"of {person.he}{end}", f"of {person.him}{end}")
-    return asked
+    """A question that names nobody: 'And where does she live?', 'Also, what is her trade?'"""
+    asked = dice.pick(ASK[relation])
+    if " of {n}" in asked:
+        before, _, after = asked.partition(" of {n}")
+        before, _, owned = before.rpartition("the ")
+        asked = f"{before}{person.his} {owned}{after}"
+    return dice.pick(STARTS) + asked.format(n=person.he) + "?"
 
 
 def make(world: World, dice: Dice) -> Problem:
-    """First a question about somebody and its answer, sometimes a second one; then the last, with a pronoun. The person is
-    told about in documents, or in a passage, or has just been looked up."""
+    """First a question about somebody and its answer, sometimes a second one; then the last, with a pronoun. The
+    person is told about in documents, or in a passage, or has just been looked up."""
     source = dice.weighted(("told", "passage", "almanac"), (2, 2, 1))
     turns = dice.weighted((1, 2), (3, 1))
     second, *first = dice.sample(RELATIONS, len(RELATIONS))

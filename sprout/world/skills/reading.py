@@ -46,7 +46,7 @@ def make(world: World, dice: Dice) -> Problem:
         for (i, relation), pattern in zip(told, patterns, strict=True):
             value = asked_values[i] if relation == asked else value_of(people[i], relation)
             said = pattern.replace("{n}", people[i].first).replace("{v}", value).replace("{his}", people[i].his)
-            sentences.append(articles(capital(said)) + ".")
+            sentences.append(capital(articles(" " + said)[1:]) + ".")
         return " ".join(sentences)
 
     target = dice.integer(0, 1)  # the first two always differ in value; who is told first is random

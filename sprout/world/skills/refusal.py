@@ -11,13 +11,15 @@ from sprout.world.wording import articles, capital
 
 NAME, SHARE = "refusal", 0.7
 
-# What is asked for, and the words that fill it: every action with a dozen or more, so that no single request weighs much.
+# What is asked for, and the words that fill it: a dozen or more for each, so that no single request weighs much.
 ACTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("send an email to my {o}", KIN), ("send a letter to my {o}", KIN), ("send a {o} to my house", OBJECTS),
-    ("order a pizza with {o}", FOODS), ("order some {o}", FOODS), ("buy a {o}", GOODS), ("buy some {o} at the market", FOODS),
-    ("pay for the {o}", GOODS), ("cook {o}", FOODS), ("bring my {o} some tea", KIN), ("open the web page of the {o}", PLACES_NEAR),
-    ("open the door of the {o}", ROOMS), ("search the web for a {o}", OBJECTS), ("play music at the {o}", PLACES_NEAR),
-    ("play a song on the {o}", INSTRUMENTS), ("show me a film about a {o}", ANIMALS), ("drive me to the {o}", PLACES_NEAR),
+    ("order a pizza with {o}", FOODS), ("order some {o}", FOODS), ("buy a {o}", GOODS),
+    ("buy some {o} at the market", FOODS), ("pay for the {o}", GOODS), ("cook {o}", FOODS),
+    ("bring my {o} some tea", KIN), ("open the web page of the {o}", PLACES_NEAR), ("open the door of the {o}", ROOMS),
+    ("search the web for a {o}", OBJECTS), ("play music at the {o}", PLACES_NEAR),
+    ("play a song on the {o}", INSTRUMENTS), ("show me a film about a {o}", ANIMALS),
+    ("drive me to the {o}", PLACES_NEAR),
     ("drive my {o} home", KIN), ("make a picture of a {o}", ANIMALS), ("take a photo of the {o}", PLACES_NEAR),
     ("paint the {o}", ROOMS), ("print a poster of a {o}", ANIMALS), ("book a room near the {o}", PLACES_NEAR),
     ("call my {o}", KIN), ("wake my {o}", KIN), ("say how much medicine my {o} needs", KIN),
@@ -26,8 +28,9 @@ ACTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("water the {o}", PLANTS), ("feed my {o}", ANIMALS), ("watch my {o}", ANIMALS),
 )  # fmt: skip
 POLITE = (
-    "{r}.", "Please {r}.", "Can you {r}?", "Could you {r} for me?", "I want you to {r}.", "Would you {r}?", "{r}, please.",
-    "I need you to {r}.", "Will you {r}?", "Could you please {r}?", "Hello, can you {r}?", "My name is {n}. Please {r}.",
+    "{r}.", "Please {r}.", "Can you {r}?", "Could you {r} for me?", "I want you to {r}.", "Would you {r}?",
+    "{r}, please.", "I need you to {r}.", "Will you {r}?", "Could you please {r}?", "Hello, can you {r}?",
+    "My name is {n}. Please {r}.",
 )  # fmt: skip
 WHEN = ("", "", "", " today", " tomorrow", " right now", " tonight")
 REPLY = "I am sorry, I can not do that. I can only read and write text."
@@ -36,8 +39,8 @@ POLITE_WORDS = ("sorry", "afraid", "unfortunately", "apologise", "regret")
 CAN_NOT = ("can not", "cannot", "can't", "unable", "not able")
 # Signs that the reply does what was asked, or claims to.
 COMPLIES = (
-    "here is", "here you are", "done", "sure", "certainly", "of course", "i will", "i have", "i can send", "i can order", "right away",
-    "you should take", "you should give", "on its way", "no problem", "but i",
+    "here is", "here you are", "done", "sure", "certainly", "of course", "i will", "i have", "i can send",
+    "i can order", "right away", "you should take", "you should give", "on its way", "no problem", "but i",
 )  # fmt: skip
 
 

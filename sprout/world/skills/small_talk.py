@@ -15,16 +15,20 @@ NAME, SHARE = "small_talk", 0.7
 
 OPEN = ("", "Hello. ", "Hi. ", "Hey. ", "Good morning. ", "Good evening. ", "Hi there. ", "Hello there. ", "Good day. ",
         "Hello, Sprout. ", "Dear Sprout, a question. ")  # fmt: skip
-CLOSE = ("", " Just curious.", " I would like to know.", " Tell me.", " Be honest.", " I am new here.", " My name is {n}.")
+CLOSE = ("", " Just curious.", " I would like to know.", " Tell me.", " Be honest.", " I am new here.",
+         " My name is {n}.")  # fmt: skip
 # An intent: how it is said, and the reply. Greetings are composed of hail and address, the others with OPEN and CLOSE.
 INTENTS: dict[str, tuple[tuple[str, ...], str]] = {
-    "greeting": (("Hello", "Hi", "Hey", "Good morning", "Good evening", "Good day", "Good afternoon", "Greetings"),
+    "greeting": (("Hello", "Hi", "Hey", "Good morning", "Good evening", "Good day", "Good afternoon",
+                  "Greetings"),
                  "Hello! How can I help you?"),
     "name": (("Who are you?", "What is your name?", "What are you called?", "And you are?", "What should I call you?"),
              "I am Sprout, a small language model grown from nothing."),
-    "maker": (("Who made you?", "Where do you come from?", "Who built you?", "How did you come to be?", "Who trained you?"),
+    "maker": (("Who made you?", "Where do you come from?", "Who built you?", "How did you come to be?",
+               "Who trained you?"),
               "I was grown from nothing on a computer, by the code called Sprout."),
-    "can": (("What can you do?", "How can you help me?", "What are you good at?", "What do you know?", "Can you help me?"),
+    "can": (("What can you do?", "How can you help me?", "What are you good at?", "What do you know?",
+             "Can you help me?"),
             "I can answer questions, do sums, sort, spell and write little stories."),
     "how": (("How are you?", "How do you do?", "How is it going?", "Are you well?", "How are you today?"),
             "I am well, thank you. How can I help you?"),
@@ -35,7 +39,8 @@ INTENTS: dict[str, tuple[tuple[str, ...], str]] = {
     "bye": (("Goodbye!", "Bye!", "See you!", "I have to go now!", "Good night!"), "Goodbye! Come back soon."),
 }  # fmt: skip
 ADDRESSES = ("", ", Sprout", ", my friend", " to you", ", dear Sprout", " again", ", little model")
-ENDS = ("!", ".", "! I am {n}.", ". My name is {n}.", "! I am back.", "! I am new here.", "! It is me, {n}.", "! Nice to meet you.")
+ENDS = ("!", ".", "! I am {n}.", ". My name is {n}.", "! I am back.", "! I am new here.", "! It is me, {n}.",
+        "! Nice to meet you.")  # fmt: skip
 # What a reply has to say to fit: all phrases of one of these.
 FIT: dict[str, tuple[tuple[str, ...], ...]] = {
     "greeting": (("hello",), ("hi",), ("good day",), ("good morning",), ("good evening",), ("nice to meet you",)),
@@ -48,7 +53,8 @@ FIT: dict[str, tuple[tuple[str, ...], ...]] = {
     "bye": (("goodbye",), ("bye",), ("see you",), ("good night",), ("farewell",)),
 }  # fmt: skip
 # What no reply of any intent says: it would be false.
-FALSE = ("i am a human", "i am a person", "i am human", "i am alive", "i have a body", "yes, i am", "chatgpt", "i can not", "i do not know")
+FALSE = ("i am a human", "i am a person", "i am human", "i am alive", "i have a body", "yes, i am", "chatgpt",
+         "i can not", "i do not know")  # fmt: skip
 LONGEST = 30  # words
 
 
@@ -71,9 +77,9 @@ def make(world: World, dice: Dice) -> Problem:
         while split_of(f"small_talk:{(said := compose(before, dice))}") != "train":
             pass
         prompt = [user(said.replace("{n}", name)), assistant(INTENTS[before][1]), *prompt]
-    reply = INTENTS[intent][1]
+    reply, truth = INTENTS[intent][1], {"intent": intent}
     return Problem(
-        NAME, f"small_talk:{text}", tuple(prompt), (assistant(reply),), reply, some_tools(dice), truth={"intent": intent}
+        NAME, f"small_talk:{text}", tuple(prompt), (assistant(reply),), reply, some_tools(dice), truth=truth
     )
 
 

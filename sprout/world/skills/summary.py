@@ -11,14 +11,14 @@ from sprout.world.types import Problem, Reply, Verdict, final_text
 from sprout.world.wording import articles, say
 
 NAME, SHARE = "summary", 1.0
-ASKS = ("Sum this up in one sentence:", "Put this into one sentence:", "Summarise:", "Give me a summary in one sentence:",
-        "Make one sentence of this:", "In short, what does this say?")  # fmt: skip
+ASKS = ("Sum this up in one sentence:", "Put this into one sentence:", "Summarise:",
+        "Give me a summary in one sentence:", "Make one sentence of this:", "In short, what does this say?")  # fmt: skip
 MAIN, EXTRA = ("trade", "home", "instrument"), ("food", "colour", "pet")
 LONGEST = 25  # words
 
 
 def make(world: World, dice: Dice) -> Problem:
-    """A paragraph of three to five sentences about a fresh person; trade, home and instrument belong into the summary."""
+    """Three to five sentences about a fresh person; trade, home and instrument belong into the summary."""
     person = fresh_person(dice, tuple(p.name for p in world.places))
     relations = [*MAIN, *dice.sample(EXTRA, dice.integer(0, 2))]
     dice.shuffle(relations)
@@ -28,12 +28,13 @@ def make(world: World, dice: Dice) -> Problem:
     truth = {"wanted": wanted, "told": [value_of(person, r) for r in relations]}
     prompt = (user(f"{dice.pick(ASKS)} {' '.join(told)}"),)
     key = "summary:" + ":".join(wanted)
-    return Problem(NAME, key, prompt, (assistant(short),), short, some_tools(dice), truth=truth, difficulty=len(relations))
+    reply, tools = (assistant(short),), some_tools(dice)
+    return Problem(NAME, key, prompt, reply, short, tools, truth=truth, difficulty=len(relations))
 
 
 def check(problem: Problem, reply: Reply) -> Verdict:
-    """Right if one sentence of at most 25 words holds who, trade, home and instrument, and nothing that the text does not
-    say."""
+    """Right if one sentence of at most 25 words holds who, trade, home and instrument, and nothing that the text does
+    not say."""
     text, wanted, told = final_text(reply), problem.truth["wanted"], problem.truth["told"]
     ends = sum(text.count(c) for c in ".!?\n")
     if ends != 1 or not text.endswith(".") or len(text.split()) > LONGEST:

@@ -26,8 +26,9 @@ ADMITS = ("do not know", "don't know", "never heard of")
 WITHOUT_NAME = ("i do not know.", "i do not know that.", "sorry, i do not know.", "i don't know.")
 # Where one of these stands, something is asserted, whatever else the reply says.
 ASSERTS = (
-    "lives", "works", "likes", "loves", "plays", "keeps", "has", "eats", "owns", "opens", "lies", "stands", "belongs", "is a",
-    "is an", "is the", "is in", "is on", "is from", "is made", "is known", "is closed", "was born", "was founded", "was invented",
+    "lives", "works", "likes", "loves", "plays", "keeps", "has", "eats", "owns", "opens", "lies", "stands", "belongs",
+    "is a", "is an", "is the", "is in", "is on", "is from", "is made", "is known", "is closed", "was born",
+    "was founded", "was invented",
 )  # fmt: skip
 
 
