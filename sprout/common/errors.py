@@ -3,3 +3,7 @@
 
 class UserError(Exception):
     """Something the user gave can't work. The command line prints the message and exits with status 2."""
+
+
+class Interrupted(Exception):
+    """The user pressed Ctrl-C; everything is saved. The command line says how to go on and exits with status 130."""

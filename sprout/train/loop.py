@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sprout.common.compute import Compute
-from sprout.common.errors import UserError
+from sprout.common.errors import Interrupted, UserError
 from sprout.data import Batch, Packed, batch_rows, get_batch
 from sprout.model import GPT, token_losses
 from sprout.optim import OptimConfig, Optimizer, schedule, world
@@ -38,10 +38,6 @@ class LoopConfig:
     optim: OptimConfig
     save_seconds: float = 60.0
     log_every: int = 10
-
-
-class Interrupted(Exception):
-    """The user pressed Ctrl-C; everything is saved."""
 
 
 LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]

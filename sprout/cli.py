@@ -1,0 +1,65 @@
+"""The command line: one dict from command to function."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+# command: (module, function, what it does); in the order in which things happen
+COMMANDS = {
+    "grow": ("sprout.commands", "grow", "everything below, in order: from nothing to a chat"),
+    "world": ("sprout.commands", "world", "look at the built-in world: documents, skills, facts, entropy"),
+    "tokenizer": ("sprout.commands", "tokenizer", "train the run's tokenizer, or show how it cuts a text"),
+    "pretrain": ("sprout.commands", "pretrain", "learn from documents"),
+    "midtrain": ("sprout.commands", "midtrain", "learn the chat format, the tools and the skills"),
+    "finetune": ("sprout.commands", "finetune", "learn from conversations, from the assistant's words only"),
+    "reinforce": ("sprout.commands", "reinforce", "practise problems whose answers can be checked"),
+    "eval": ("sprout.commands", "evaluate", "measure a model: skills, bits per byte, public benchmarks"),
+    "report": ("sprout.commands", "report", "write a run's page again: report.html, report.md, report.json"),
+    "export": ("sprout.commands", "export", "copy a stage as a Hugging Face folder"),
+    "chat": ("sprout.commands", "chat", "talk to a model"),
+}
+
+
+def overview() -> str:
+    """What `sprout --help` prints."""
+    lines = ["usage: sprout COMMAND [options]      sprout COMMAND --help shows a command's options", ""]
+    lines += [f"  {name:10} {what}" for name, (_, _, what) in COMMANDS.items()]
+    return "\n".join([*lines, "", "To begin:  sprout grow, then  sprout chat"])
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a command. Mistakes of the user end with a sentence and status 2, Ctrl-C with 130."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(overview())
+        sys.exit(0)
+    if argv[0] == "--version":
+        from sprout import __version__
+
+        print(__version__)
+        sys.exit(0)
+    if argv[0] not in COMMANDS:
+        print(f"sprout: there is no command {argv[0]!r}\n\n{overview()}", file=sys.stderr)
+        sys.exit(2)
+    module, function, what = COMMANDS[argv[0]]
+
+    import tyro
+
+    from sprout.common.errors import Interrupted, UserError
+
+    try:
+        run = getattr(importlib.import_module(module), function)
+        status = tyro.cli(run, args=argv[1:], prog=f"sprout {argv[0]}", description=what)
+    except UserError as error:
+        print(f"sprout: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Interrupted as stop:
+        print(f"\n{stop}", file=sys.stderr)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command to go on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    sys.exit(status or 0)

@@ -1,0 +1,558 @@
+"""The recipe: from nothing to a chat, every stage in order. `grow` at the bottom is the page to read first."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import platform
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import sprout
+from sprout.common.compute import Compute, apply, decide
+from sprout.common.errors import UserError
+from sprout.common.files import read_json, write_json
+from sprout.common.hashing import stable_hash
+from sprout.common.messages import Message
+from sprout.data import (
+    Packed,
+    batch_rows,
+    conversation_items,
+    document_items,
+    get_batch,
+    local_conversations,
+    local_texts,
+    pack,
+    problem_items,
+    world_problems,
+    world_texts,
+)
+from sprout.data.gsm8k import check_gsm8k, load_gsm8k
+from sprout.engine import Engine, Prompt, Sampling, Toolbox, toolbox_for
+from sprout.evals import bits_per_byte, evaluate_skills, problems_for
+from sprout.model import GPT
+from sprout.model.count import flops_per_token, parameters
+from sprout.model.dial import Dial, dial
+from sprout.model.hf import load_hf, save_hf
+from sprout.optim import OptimConfig, Optimizer
+from sprout.report import build_report
+from sprout.rl import ReinforceConfig, reinforce
+from sprout.tokenizer import Tokenizer
+from sprout.train import LoopConfig, LossFunction, make_loss, train
+from sprout.train.loop import backward_step
+from sprout.world import Problem, Reply, Verdict, World, WorldConfig, build_world
+from sprout.world.skills import SKILLS
+
+STAGES = ("pretrain", "midtrain", "finetune", "reinforce")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GrowConfig:
+    """What to grow. Without `text` or `chat` it is the built-in world."""
+
+    run: Path = Path("runs/default")
+    """where everything goes; the same command again goes on where it stopped"""
+    depth: int = 4
+    """the one dial: layers, and with them width, learning rates, batch and weight decay"""
+    minutes: float = 14.0
+    """time for everything on this machine; turned into a fixed number of steps at the start"""
+    tokens: int = 0
+    """train on this many tokens instead, whatever the time (then the plan is the same on every machine)"""
+    text: tuple[str, ...] = ()
+    """files or folders of .txt, .md, .jsonl, .parquet, or the name of a Hugging Face data set"""
+    chat: tuple[str, ...] = ()
+    """files of conversations (.jsonl, .json)"""
+    tasks: Path | None = None
+    """a folder of benchmark files: evaluated, and GSM8K is trained by reinforcement"""
+    with_world: bool = False
+    """mix the built-in world into text and chat of your own"""
+    vocab_size: int = 1536
+    context: int = 256
+    batch_tokens: int = 4096
+    """tokens a step"""
+    seed: int = 1
+    world: WorldConfig = field(default_factory=WorldConfig)
+    eval_problems: int = 200
+    """held-out problems per skill after every stage"""
+    rl_steps: int = -1
+    """steps of reinforcement; -1 lets the time decide"""
+    device: str = "auto"
+    compile: str = "auto"
+    """on, off or auto"""
+    threads: int = 0
+    """0 takes all cores that are free to us"""
+    strict: bool = False
+    """stop at the first bad line of a file instead of skipping and counting it"""
+
+    def __post_init__(self) -> None:
+        if self.minutes <= 0:
+            raise UserError(f"minutes is {self.minutes}; expected more than 0.")
+        if self.context < 32:
+            raise UserError(f"context is {self.context}; expected at least 32 tokens.")
+        if self.batch_tokens < self.context:
+            raise UserError(f"batch_tokens is {self.batch_tokens}, less than one row of {self.context} tokens; take more.")
+        if self.compile not in ("auto", "on", "off"):
+            raise UserError(f"compile is {self.compile!r}; expected on, off or auto.")
+        if self.eval_problems < 1:
+            raise UserError("eval_problems must be at least 1.")
+
+    @property
+    def uses_world(self) -> bool:
+        return self.with_world or not (self.text or self.chat)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps of every stage, fixed at the start and kept in plan.json, so that a run that goes on is the same run."""
+
+    pretrain: int
+    midtrain: int
+    finetune: int
+    reinforce: int
+    tokens_per_s: float  # measured when the plan was made; 0 where it wasn't
+
+
+@dataclass(slots=True)
+class Session:
+    """Everything the stages share while a command runs."""
+
+    config: GrowConfig
+    compute: Compute
+    world: World
+    tokenizer: Tokenizer
+    dial: Dial
+    model: GPT
+    loss: LossFunction
+    toolbox: Toolbox
+    plan: Plan
+    say: Say
+    local: dict[str, Any]  # texts and conversations of the user, problems of GSM8K
+
+    def stage_folder(self, stage: str) -> Path:
+        return self.config.run / "stages" / stage
+
+    @property
+    def pad(self) -> int:
+        return self.tokenizer.specials["<|endoftext|>"]
+
+    @property
+    def end(self) -> int:
+        return self.tokenizer.specials["<|end|>"]
+
+
+# ---------------------------------------------------------------- what goes in
+
+
+def read_local(config: GrowConfig, say: Say) -> dict[str, Any]:
+    """The user's own files, read and checked before any work begins, in splits by content."""
+    dropped: dict[str, int] = {}
+    local: dict[str, Any] = {"texts": {"train": [], "validation": []}, "chats": {"train": [], "validation": []}, "dropped": dropped}
+    if config.text:
+        for split, text in local_texts(config.text, dropped, config.strict):
+            local["texts"]["validation" if split == "validation" else "train"].append(text)
+    if config.chat:
+        for split, messages in local_conversations(config.chat, dropped, config.strict):
+            local["chats"]["validation" if split == "validation" else "train"].append(messages)
+    if config.tasks is not None:
+        if not config.tasks.is_dir():
+            raise UserError(f"there is no folder {config.tasks}; --tasks expects a folder of benchmark files.")
+        if (config.tasks / "gsm8k").is_dir():
+            local["gsm8k"] = load_gsm8k(config.tasks / "gsm8k")
+    if config.text and not local["texts"]["train"]:
+        raise UserError(f"no text could be read from {', '.join(config.text)} ({dropped or 'nothing found'}); check the files.")
+    if config.text or config.chat:
+        say(f"read {len(local['texts']['train']):,} documents and {len(local['chats']['train']):,} conversations; left out: {dropped or 'nothing'}")
+    return local
+
+
+def documents(s: Session, split: str, seed: int) -> Iterator[str]:
+    """Endless documents: the user's, the world's, or turn by turn both."""
+    own = s.local["texts"]["validation" if split != "train" else "train"]
+    mine = itertools.cycle(random.Random(seed).sample(own, len(own))) if own else None
+    theirs = world_texts(s.world, seed, split) if s.config.uses_world else None
+    if mine and theirs:
+        return (x for pair in zip(mine, theirs, strict=False) for x in pair)
+    if mine or theirs:
+        return mine or theirs or iter(())
+    chats = s.local["chats"]["validation" if split != "train" else "train"]  # only conversations: read them as prose
+    return itertools.cycle("\n".join(m.content for m in messages) for messages in chats)
+
+
+def conversations(s: Session, split: str, seed: int, tokens: int) -> Iterator[Any]:
+    """Conversations as ids and mask, `tokens` of them: the user's (GSM8K with its steps among them), the world's, or both."""
+    own: list[tuple[Message, ...]] = list(s.local["chats"]["validation" if split != "train" else "train"])
+    own += [(*p.prompt, *p.reply) for p in s.local.get("gsm8k", {}).get("train" if split == "train" else "validation", [])]
+    share = (tokens // 2 if s.config.uses_world else tokens) if own else 0
+    if own:
+        yield from conversation_items(itertools.cycle(random.Random(seed).sample(own, len(own))), s.tokenizer, share)
+    if s.config.uses_world:
+        yield from problem_items(world_problems(s.world, seed, split), s.tokenizer, tokens - share)
+
+
+def feed(s: Session, stage: str, tokens: int, split: str = "train") -> Packed:
+    """The packed rows of a stage: documents to pretrain, both to midtrain (3 parts of 5 conversations), conversations
+    to finetune."""
+    seed = stable_hash(s.config.seed, stage, split)
+    talk = {"pretrain": 0.0, "midtrain": 0.6, "finetune": 1.0}[stage]
+    items: list[Any] = []
+    if talk < 1:
+        items += document_items(documents(s, split, seed), s.tokenizer, int(tokens * (1 - talk)))
+    if talk > 0:
+        items += conversations(s, split, seed, int(tokens * talk))
+    random.Random(seed).shuffle(items)
+    packed = pack(items, s.config.context, s.pad, s.end)
+    for rule, count in s.local["dropped"].items():
+        packed.dropped[rule] = packed.dropped.get(rule, 0) + count
+    return packed
+
+
+# ---------------------------------------------------------------- before the first stage
+
+
+def make_tokenizer(config: GrowConfig, world: World, local: dict[str, Any], say: Say) -> Tokenizer:
+    """Load the run's tokenizer, or train it on a sample of what the model will read."""
+    folder = config.run / "tokenizer"
+    if (folder / "tokenizer.json").is_file():
+        return Tokenizer.load(folder)
+    began = time.perf_counter()
+    sample: list[str] = []
+    if config.uses_world:
+        sample += itertools.islice(world_texts(world, config.seed), 6000)
+        for p in itertools.islice(world_problems(world, config.seed), 6000):
+            sample += [m.content for m in (*p.prompt, *p.reply)]
+    size = 0
+    for text in itertools.chain(local["texts"]["train"], (m.content for c in local["chats"]["train"] for m in c)):
+        sample.append(text)
+        size += len(text)
+        if size > 8_000_000:
+            break
+    tokenizer = Tokenizer.train(sample, config.vocab_size)
+    tokenizer.save(folder)
+    say(f"tokenizer: {tokenizer.vocab_size} tokens learned from {sum(map(len, sample)) / 1e6:.1f} MB in {time.perf_counter() - began:.1f} s")
+    return tokenizer
+
+
+def loop_config(s: Session, stage: str, steps: int) -> LoopConfig:
+    """Numbers of the loop. The learning rate is held through pretraining and midtraining and falls in finetuning."""
+    d, rows = s.dial, max(1, s.config.batch_tokens // s.config.context)
+    decay = {"pretrain": 0, "midtrain": steps // 3, "finetune": steps}[stage]
+    scale = {"pretrain": 1.0, "midtrain": 1.0, "finetune": 0.6}[stage]
+    optim = OptimConfig(d.matrix_lr * scale, d.embed_lr * scale, d.head_lr * scale, d.weight_decay, dtype=s.compute.dtype)
+    return LoopConfig(steps, rows, min(rows, 32), min(40, max(1, steps // 10)), decay, stable_hash(s.config.seed, stage) % 2**31, optim)
+
+
+def measure(s: Session) -> float:
+    """Seconds a training step takes here; compiles on the way. The model comes out as it went in."""
+    rows = max(1, s.config.batch_tokens // s.config.context)
+    data = feed(s, "midtrain", 40 * s.config.context)
+    weights = {k: v.clone() for k, v in s.model.state_dict().items()}
+    optimizer = Optimizer(s.model, loop_config(s, "pretrain", 100).optim)
+    seconds = []
+    began = time.perf_counter()
+    while len(seconds) < 4 or (len(seconds) < 25 and time.perf_counter() - began < 6):
+        start = time.perf_counter()
+        batch = get_batch(data, batch_rows(len(data), rows, len(seconds), 0), s.compute.device)
+        backward_step(s.loss, batch, min(rows, 32))
+        optimizer.step(1e-6)
+        if not seconds:
+            began = time.perf_counter()  # the first step compiles
+        seconds.append(time.perf_counter() - start)
+    s.model.load_state_dict(weights)
+    return float(np.median(seconds[1:]))
+
+
+def make_plan(s: Session, began: float) -> Plan:
+    """Turn minutes into steps: what is left after evaluation and data is shared out, 10 % of all to reinforcement."""
+    config = s.config
+    tokens_per_step = max(1, config.batch_tokens // config.context) * config.context
+    if config.tokens:
+        steps = max(3, config.tokens // tokens_per_step)
+        speed, rl = 0.0, 4 if config.rl_steps < 0 else config.rl_steps
+    else:
+        step = measure(s)
+        speed = tokens_per_step / step
+        s.say(f"measured {speed / 1000:.1f}k tokens/s")
+        total = config.minutes * 60
+        evaluation = 4 * (0.006 * config.eval_problems * (len(SKILLS) + 1) * (1 if config.uses_world else 0.2) + 4)
+        rl_seconds = 0.10 * total
+        left = total - (time.perf_counter() - began) - evaluation - rl_seconds - 10
+        # Making the data costs about a second per 300k tokens besides.
+        steps = max(3, int(left / (step + tokens_per_step / 300_000)))
+        rl = max(2, int(rl_seconds / 2.5)) if config.rl_steps < 0 else config.rl_steps
+    pretrain, finetune = max(1, round(steps * 0.2)), max(1, round(steps * 0.3))
+    return Plan(pretrain, max(1, steps - pretrain - finetune), finetune, rl, speed)
+
+
+# ---------------------------------------------------------------- stages
+
+
+def code_version() -> str:
+    """A hash of the source that decides what a stage gives."""
+    root = Path(sprout.__file__).parent
+    parts = [p.read_text(encoding="utf-8") for d in ("common", "world", "tokenizer", "model", "optim", "data", "train", "engine", "rl")
+             for p in sorted((root / d).rglob("*.py"))]  # fmt: skip
+    return f"{stable_hash(*parts):016x}"
+
+
+def stage_key(s: Session, stage: str) -> str:
+    """What went into a stage: config, data, code, and the stages before."""
+    config = {k: v for k, v in asdict(s.config).items() if k not in ("run", "minutes", "eval_problems", "threads")}
+    before = STAGES[: STAGES.index(stage) + 1]
+    content = stable_hash(*[stable_hash(t) for t in s.local["texts"]["train"]], *[str(c) for c in s.local["chats"]["train"]])
+    return f"{stable_hash(config, [getattr(s.plan, b) for b in before], s.tokenizer.fingerprint, content, code_version(), stage):016x}"
+
+
+def done(s: Session, stage: str) -> bool:
+    """Whether the run holds this stage, made from the same things."""
+    path = s.stage_folder(stage) / "stage.json"
+    return path.is_file() and read_json(path)["key"] == stage_key(s, stage)
+
+
+def checkpoint_folder(s: Session, stage: str) -> Path:
+    return s.config.run / "checkpoints" / f"{stage}-{stage_key(s, stage)[:8]}"
+
+
+def take_up(s: Session, stage: str) -> None:
+    """Start from the weights of the stage before."""
+    at = STAGES.index(stage)
+    if at == 0:
+        s.model.initialise(s.config.seed)
+        return
+    folder = s.stage_folder(STAGES[at - 1])
+    s.model.load_state_dict(load_hf(folder)[0].state_dict())
+
+
+def check_problem(problem: Problem, reply: Reply) -> Verdict:
+    """The checker of the problem's skill, GSM8K included."""
+    return check_gsm8k(problem, reply) if problem.skill == "gsm8k" else SKILLS[problem.skill].check(problem, reply)
+
+
+def evaluate(s: Session, stage: str) -> dict[str, Any]:
+    """Bits per byte of held-out text, every skill on held-out problems, and the same prompts answered as ever."""
+    s.say(f"{stage}: evaluating")
+    engine = Engine(s.model, s.tokenizer, s.toolbox)
+    found: dict[str, Any] = {}
+    validation = feed(s, "pretrain", 40_000, "validation")
+    dtype, s.model.dtype = s.model.dtype, torch.float32
+    found["val_bpb"] = bits_per_byte(s.model, validation, s.tokenizer)
+    s.model.dtype = dtype
+    problems = problems_for(s.world, list(SKILLS), s.config.eval_problems, "test") if s.config.uses_world else []
+    problems += s.local.get("gsm8k", {}).get("test", [])[: s.config.eval_problems]
+    problems = [p for p in problems if fits(s, p)]
+    if problems:
+        # A model that never saw the chat format does not end its replies: fewer tokens will do to see that.
+        results = evaluate_skills(engine, problems, 40 if stage == "pretrain" else 130, check=check_problem)
+        found["skills"] = {name: score.plain() for name, score in results.scores.items()}
+        if results.made_up.n:
+            found["made_up"] = results.made_up.plain()
+        found["mistakes"] = results.mistakes
+    prompts = sample_prompts(s)
+    replies = engine.generate(prompts, Sampling(max_tokens=100))
+    found["samples"] = [
+        {"prompt": p.messages[-1].content, "reply": spoken(c.messages)} for p, c in zip(prompts, replies, strict=True)
+    ]
+    return found
+
+
+def fits(s: Session, problem: Problem) -> bool:
+    """Whether prompt and reply have room in the context."""
+    return len(s.tokenizer.encode(" ".join(m.content for m in (*problem.prompt, *problem.reply)))) < s.config.context - 40
+
+
+def spoken(messages: tuple[Message, ...]) -> str:
+    """A reply as a person reads it, tool calls in brackets."""
+    lines = []
+    for m in messages:
+        if m.role == "tool":
+            lines.append(f"[result: {m.content}]")
+        else:
+            lines.append(m.content + (f"[{m.call.name} {m.call.arguments}]" if m.call else ""))
+    return "\n".join(line for line in lines if line)
+
+
+def sample_prompts(s: Session) -> list[Prompt]:
+    """The prompts that every stage answers for the report."""
+    if not s.config.uses_world:
+        asked = ["Hello! Who are you?", "What is the capital of France?", "Tell me a story.", "What is 12 + 30?"]
+        return [Prompt((Message("user", text),)) for text in asked]
+    names = ("small_talk", "recall", "reading", "lookup", "unknown", "arithmetic", "word_problems", "story")
+    return [Prompt(p.prompt, p.tools) for p in problems_for(s.world, names, 1, "test", seed=7)]
+
+
+def finish(s: Session, stage: str, began: float, record: dict[str, Any]) -> None:
+    """Evaluate, write the stage's Hugging Face folder and, last, its stage.json, which says that it is done."""
+    trained = time.perf_counter() - began
+    record = {"stage": stage, "key": stage_key(s, stage), "seconds": record.pop("seconds", trained), **record}
+    record["tokens_per_s"] = record["tokens"] / max(1e-9, record["seconds"])
+    record["parameters"] = parameters(s.model.config)
+    record["flops_per_token"] = flops_per_token(s.model.config)
+    record |= evaluate(s, stage)
+    record["eval_seconds"] = time.perf_counter() - began - trained
+    folder = s.stage_folder(stage)
+    (folder / "stage.json").unlink(missing_ok=True)
+    save_hf(s.model, s.tokenizer, folder)
+    write_json(folder / "stage.json", record)
+    if record.get("skills"):
+        mean = sum(v["rate"] for v in record["skills"].values()) / len(record["skills"])
+        s.say(f"{stage}: {record['val_bpb']:.3f} bits per byte, {mean:.1%} of held-out problems right")
+    else:
+        s.say(f"{stage}: {record['val_bpb']:.3f} bits per byte")
+
+
+def run_stage(s: Session, stage: str) -> None:
+    """Pretrain, midtrain or finetune, unless it is done."""
+    if done(s, stage):
+        s.say(f"{stage}: done before")
+        return
+    began = time.perf_counter()
+    take_up(s, stage)
+    steps = getattr(s.plan, stage)
+    config = loop_config(s, stage, steps)
+    data = feed(s, stage, min(steps * config.rows * s.config.context, 8_000_000))
+    made = time.perf_counter() - began
+    curve = train(s.model, s.loss, data, config, checkpoint_folder(s, stage), stage, s.compute, s.say)
+    tokens = steps * config.rows * s.config.context
+    record = {"steps": steps, "tokens": tokens, "curve": curve, "dropped": data.dropped, "data_seconds": made,
+              "seconds": curve[-1]["seconds"] if curve else 0.0, "warnings": []}  # fmt: skip
+    finish(s, stage, began, record)
+
+
+def run_reinforce(s: Session) -> None:
+    """Reinforce the skills that the finetuned model does not master yet; GSM8K where it is given."""
+    if done(s, "reinforce"):
+        s.say("reinforce: done before")
+        return
+    began = time.perf_counter()
+    take_up(s, "reinforce")
+    engine = Engine(s.model, s.tokenizer, s.toolbox)
+    gsm8k = s.local.get("gsm8k")
+    if s.config.uses_world:
+        # Chosen on validation problems; the gain is measured on test problems.
+        held_out = problems_for(s.world, list(SKILLS), max(10, s.config.eval_problems // 4), "validation")
+        rates = {k: v.rate for k, v in evaluate_skills(engine, held_out).scores.items()}
+        chosen = sorted((k for k, rate in rates.items() if 0.05 < rate < 0.95), key=lambda k: rates[k])[:4] or ["word_problems"]
+        problems: Iterator[Problem] = world_problems(s.world, stable_hash(s.config.seed, "reinforce"), "train", chosen)
+    elif gsm8k:
+        chosen = ["gsm8k"]
+        able = [p for p in gsm8k["train"] if fits(s, p)]
+        problems = itertools.cycle(random.Random(s.config.seed).sample(able, len(able)))
+    else:
+        s.say("reinforce: skipped, no skill here has a checkable answer (give --tasks with GSM8K, or --with-world)")
+        finish(s, "reinforce", began, {"steps": 0, "tokens": 0, "curve": [], "rl": [], "warnings": ["nothing to reinforce"], "dropped": {}})
+        return
+    s.say(f"reinforce: practising {', '.join(chosen)}")
+    d = s.dial
+    optim = OptimConfig(d.matrix_lr * 0.05, d.embed_lr * 0.02, d.head_lr * 0.05, 0.0, dtype=s.compute.dtype)
+    config = ReinforceConfig(s.plan.reinforce, 16, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
+    log = reinforce(s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say)
+    tokens = int(sum(e["length"] for e in log) * config.groups * config.replies)
+    record = {"steps": s.plan.reinforce, "tokens": tokens, "curve": [], "rl": log, "rl_skills": chosen, "dropped": {},
+              "warnings": [], "seconds": log[-1]["seconds"] if log else 0.0}  # fmt: skip
+    finish(s, "reinforce", began, record)
+    before, after = (read_json(s.stage_folder(x) / "stage.json")["skills"] for x in ("finetune", "reinforce"))
+    gains = {k: {"before": before[k], "after": after[k]} for k in chosen}
+    best = max(gains, key=lambda k: gains[k]["after"]["rate"] - gains[k]["before"]["rate"])
+    path = s.stage_folder("reinforce") / "stage.json"
+    write_json(path, read_json(path) | {"rl_gain": {"skill": best, **gains[best]}, "rl_gains": gains})
+
+
+# ---------------------------------------------------------------- the whole
+
+
+def machine(compute: Compute) -> dict[str, Any]:
+    """Where this ran, and on what."""
+
+    def git(*words: str) -> str:
+        try:
+            return subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, cwd=Path(sprout.__file__).parent).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return ""
+
+    return {
+        "platform": platform.platform(), "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
+        "threads": compute.threads, "python": platform.python_version(), "torch": torch.__version__, "sprout": sprout.__version__,
+        "decisions": list(compute.reasons), "git": git("rev-parse", "HEAD"), "git_changed": bool(git("status", "--porcelain")),
+    }  # fmt: skip
+
+
+def open_session(config: GrowConfig, say: Say) -> Session:
+    """Everything up to the first stage. A run folder belongs to one configuration; another is refused."""
+    began = time.perf_counter()
+    compute = decide(config.device, config.compile, config.threads)
+    apply(compute)
+    say(compute.say())
+    local = read_local(config, say)
+    ours = {k: v for k, v in asdict(config).items() if k not in ("run", "threads", "eval_problems")}
+    ours = {k: str(v) for k, v in ours.items()}
+    path = config.run / "config.json"
+    if path.is_file():
+        theirs = read_json(path)
+        different = [k for k in ours if theirs.get(k) != ours[k]]
+        if different:
+            raise UserError(
+                f"{config.run} was grown with another {', '.join(different)} "
+                f"({', '.join(f'{k}: {theirs.get(k)} there, {ours[k]} here' for k in different)}). "
+                "Nothing was changed; give the same options again, or another --run."
+            )
+    world = build_world(config.world)
+    tokenizer = make_tokenizer(config, world, local, say)
+    d = dial(config.depth, tokenizer.vocab_size, config.context, config.tokens or None, config.batch_tokens)
+    model = GPT(d.shape, config.seed)
+    model.dtype = compute.dtype
+    s = Session(config, compute, world, tokenizer, d, model, make_loss(model, compute), toolbox_for(world if config.uses_world else None),
+                Plan(0, 0, 0, 0, 0.0), say, local)  # fmt: skip
+    plan_path = config.run / "plan.json"
+    if plan_path.is_file():
+        s.plan = Plan(**read_json(plan_path))
+    else:
+        s.plan = make_plan(s, began)
+        write_json(path, ours)
+        if config.uses_world:
+            write_json(config.run / "world.json", asdict(config.world))
+        write_json(config.run / "machine.json", machine(compute))
+        write_json(plan_path, asdict(s.plan))
+    say(f"a model of {parameters(d.shape):,} parameters: {d.shape.layers} layers of width {d.shape.width}")
+    say(f"the plan: {s.plan.pretrain} steps of pretraining, {s.plan.midtrain} of midtraining, {s.plan.finetune} of finetuning, "
+        f"{s.plan.reinforce} of reinforcement, {config.batch_tokens} tokens a step")  # fmt: skip
+    return s
+
+
+def grow(config: GrowConfig) -> int:
+    """Grow a model: read or make its world, learn a tokenizer, pretrain, midtrain, finetune, reinforce, report."""
+    say: Say = print
+    began = time.perf_counter()
+    s = open_session(config, say)
+    for stage in STAGES[:3]:
+        run_stage(s, stage)
+    run_reinforce(s)
+    build_report(config.run)
+    say(f"\ngrown in {(time.perf_counter() - began) / 60:.1f} minutes. The report: {config.run / 'report.html'}")
+    say(f"Talk to it:  sprout chat --model {config.run}")
+    return 0
+
+
+def run_single(stage: str, config: GrowConfig) -> int:
+    """One stage of a run, on top of those before it, which must be there."""
+    s = open_session(config, print)
+    at = STAGES.index(stage)
+    if at and not done(s, STAGES[at - 1]):
+        raise UserError(f"{stage} builds on {STAGES[at - 1]}, which {config.run} does not hold yet; run: sprout {STAGES[at - 1]}")
+    if stage == "reinforce":
+        run_reinforce(s)
+    else:
+        run_stage(s, stage)
+    return 0
+
+
+def with_run(config: GrowConfig, run: Path) -> GrowConfig:
+    """The same config for another folder."""
+    return replace(config, run=run)
