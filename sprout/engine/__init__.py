@@ -1,7 +1,13 @@
-"""Generation. `sampling.py` chooses a token, `tools.py` holds the tools, `engine.py` runs many conversations at once."""
+"""Generation. `types.py` says what goes in and comes out, `sampling.py` chooses a token, `calculator.py` and `tools.py`
+are what the model may call, `batch.py` runs many conversations at once, `engine.py` puts it together."""
 
-from sprout.engine.engine import Completion, Engine, Prompt
-from sprout.engine.sampling import Sampling, choose, filter_logits
-from sprout.engine.tools import Tool, Toolbox, calculate, toolbox_for
+from sprout.engine.calculator import calculate
+from sprout.engine.engine import Engine
+from sprout.engine.sampling import choose, filter_logits, log_probability, uniform
+from sprout.engine.tools import Tool, Toolbox, calculator, lookup, run_tool, toolbox_for
+from sprout.engine.types import Completion, Event, Prompt, Sampling
 
-__all__ = ["Completion", "Engine", "Prompt", "Sampling", "Tool", "Toolbox", "calculate", "choose", "filter_logits", "toolbox_for"]
+__all__ = [
+    "Completion", "Engine", "Event", "Prompt", "Sampling", "Tool", "Toolbox", "calculate", "calculator", "choose",
+    "filter_logits", "log_probability", "lookup", "run_tool", "toolbox_for", "uniform",
+]  # fmt: skip

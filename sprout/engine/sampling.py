@@ -1,74 +1,65 @@
-"""Choosing the next token."""
+"""Choosing the next token: a whole batch at once, each row by its own settings and its own luck.
+
+Letters: B rows, V vocabulary. No generator holds state: a row's luck is a hash of its seed and the position, so a reply
+doesn't depend on who else is in the batch.
+"""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sprout.common.errors import UserError
 
+def uniform(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Numbers in [0, 1) that depend on seed and position only. Both (B,) integers; returns (B,) float64.
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How to choose. Temperature 0 always takes the likeliest token; top_k 0 and top_p 1 leave everything in.
-
-    The same seed gives the same reply, alone or in a batch. `max_tokens` counts what the model says.
+    Twice the finaliser of SplitMix64 (Steele, Lea, Flood 2014), so that neighbouring seeds and positions have nothing
+    in common.
     """
-
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    max_tokens: int = 200
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise UserError(f"temperature is {self.temperature}; expected 0 (always the likeliest) or more.")
-        if self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise UserError(f"top_k is {self.top_k} and top_p {self.top_p}; expected top_k >= 0 and 0 < top_p <= 1.")
-        if self.max_tokens < 1:
-            raise UserError(f"max_tokens is {self.max_tokens}; expected at least 1.")
+    x = _mix(seeds.astype(np.uint64)) + positions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return (_mix(x) >> np.uint64(11)) / 2.0**53
 
 
-def uniform(seed: int, position: int) -> float:
-    """A number in [0, 1) that depends on seed and position only (the finaliser of SplitMix64)."""
-    x = (seed * 0x9E3779B97F4A7C15 + position * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & (2**64 - 1)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        x = ((x ^ (x >> shift)) * factor) & (2**64 - 1)
-    return ((x ^ (x >> 31)) >> 11) / 2**53
+def _mix(x: np.ndarray) -> np.ndarray:
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
 
 
-def filter_logits(logits: Tensor, top_k: int, top_p: float) -> Tensor:
-    """logits (V,) with everything set to -inf but the top_k likeliest, and of these the fewest whose probabilities add
-    up to top_p (arXiv 1904.09751)."""
-    if top_k and top_k < len(logits):
-        logits = logits.masked_fill(logits < logits.topk(top_k).values[-1], -torch.inf)
-    if top_p < 1:
-        values, order = logits.sort(descending=True)
-        p = values.softmax(-1)
-        drop = p.cumsum(-1) - p >= top_p  # the sum before this token has already reached top_p
-        logits = logits.index_fill(0, order[drop], -torch.inf)
-    return logits
+def filter_logits(logits: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
+    """logits (B, V) with -inf for all but the top_k likeliest (0: all), and of these all but the fewest whose
+    probabilities add up to top_p (arXiv 1904.09751). top_k and top_p are (B,). Of equals the lower id counts first."""
+    values, order = logits.sort(dim=-1, descending=True, stable=True)
+    rank = torch.arange(logits.shape[1], device=logits.device)
+    most = torch.where(top_k > 0, top_k, logits.shape[1])[:, None]
+    values = values.masked_fill(rank >= most, -torch.inf)
+    p = values.double().softmax(-1)
+    before = p.cumsum(-1) - p  # probability of all that are likelier
+    keep = (before < top_p[:, None]) | (rank == 0) | (top_p[:, None] >= 1)  # rounding drops nothing at top_p = 1
+    return torch.full_like(logits, -torch.inf).scatter(1, order, values.masked_fill(~keep, -torch.inf))
 
 
-def choose(logits: Tensor, settings: list[Sampling], positions: list[int]) -> tuple[Tensor, Tensor]:
-    """One token per row of logits (B, V) float32: ids (B,) int64, and their log-probabilities (B,) at temperature 1
-    without filters."""
+def choose(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, luck: Tensor) -> Tensor:
+    """One token per row of logits (B, V): (B,) int64. All others are (B,); `luck` is uniform in [0, 1).
+
+    Where the temperature is 0 the likeliest token, else the one at which the cumulated probability passes `luck`.
+    """
     greedy = logits.argmax(-1)
-    picked = greedy
-    warm = [i for i, s in enumerate(settings) if s.temperature > 0]
-    if warm:
-        heat = torch.tensor([settings[i].temperature for i in warm])[:, None]
-        scaled = logits[warm] / heat
-        for row, i in enumerate(warm):
-            if settings[i].top_k or settings[i].top_p < 1:
-                scaled[row] = filter_logits(scaled[row], settings[i].top_k, settings[i].top_p)
-        cumulated = scaled.double().softmax(-1).cumsum(-1)  # (b, V)
-        draws = torch.from_numpy(np.array([uniform(settings[i].seed, positions[i]) for i in warm]))[:, None]
-        ids = torch.searchsorted(cumulated, draws * cumulated[:, -1:], right=True)[:, 0]
-        picked = greedy.clone()
-        picked[warm] = ids.clamp(max=logits.shape[1] - 1)
-    return picked, logits.log_softmax(-1).gather(1, picked[:, None])[:, 0]
+    if not (temperature > 0).any():
+        return greedy
+    # Less the maximum first: however low the temperature, the likeliest stays at 0 and nothing overflows.
+    heat = torch.where(temperature > 0, temperature, 1)[:, None]
+    logits = (logits - logits.amax(-1, keepdim=True)) / heat
+    if (top_k > 0).any() or (top_p < 1).any():
+        logits = filter_logits(logits, top_k, top_p)
+    cumulated = logits.softmax(-1).cumsum(-1, dtype=torch.float64)  # (B, V)
+    point = luck.double()[:, None] * cumulated[:, -1:]
+    drawn = torch.searchsorted(cumulated, point, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
+    return torch.where(temperature > 0, drawn, greedy)
+
+
+def log_probability(logits: Tensor, ids: Tensor) -> Tensor:
+    """Nats of ids (B,) under logits (B, V): (B,), not a number where the logits aren't."""
+    return logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(-1)

@@ -1,23 +1,29 @@
-"""Tools that the model may call: a small registry, and the two that come with the house."""
+"""Tools that the model may call: what one is, how a call is run, and the two that come with the house."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from sprout.common.messages import ToolCall
+from sprout.engine.calculator import calculate
 from sprout.world import World
 
-LONGEST = 200  # characters of an expression, and of a result
-DEEPEST = 20  # brackets inside brackets
+LONGEST_RESULT = 400  # characters; what is longer is cut and ends in '...'
+MALFORMED = "Error: the call is not a name and a JSON object"
+
+JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,), "number": (int, float), "integer": (int,), "boolean": (bool,),
+    "array": (list,), "object": (dict,),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """`run` takes the call's arguments by name and returns text; `parameters` is their JSON schema."""
+    """`run` takes the call's arguments by name and returns text; `parameters` is their JSON schema (an object). An
+    exception becomes the result 'Error: ...'."""
 
     name: str
     description: str
@@ -28,102 +34,61 @@ class Tool:
 Toolbox = dict[str, Tool]
 
 
-def run_tool(toolbox: Toolbox, allowed: tuple[str, ...], call: ToolCall) -> str:
-    """The result of a call as text. Whatever goes wrong is a result as well: 'Error: ...'."""
+def run_tool(toolbox: Toolbox, allowed: Sequence[str], call: ToolCall | None) -> str:
+    """The result of a call as text; None is a malformed one. Whatever goes wrong is a result as well: 'Error: ...'."""
+    if call is None:
+        return MALFORMED
     tool = toolbox.get(call.name) if call.name in allowed else None
     if tool is None:
-        return f"Error: there is no tool {call.name[:40]}"
+        return _cut(f"Error: there is no tool {call.name[:40]}")
     try:
         arguments = json.loads(call.arguments)
-        return tool.run(**arguments)[: 2 * LONGEST]
-    except (ValueError, TypeError, RecursionError) as error:
-        return f"Error: {error}"[:LONGEST]
+        wrong = check_arguments(arguments, tool.parameters)
+        return _cut(f"Error: {wrong}" if wrong else tool.run(**arguments))
+    except Exception as error:  # a tool's failure is news for the model, not the end of everybody's batch
+        return _cut(f"Error: {error}")
 
 
-def calculate(expression: str) -> str:
-    """The exact value of an expression of numbers, + - * x / and brackets, as '877' or '0.75' (at most 6 decimals).
-
-    Raises ValueError with a reason. A parser, never `eval`: the model's output is hostile.
-    """
-    if not isinstance(expression, str) or len(expression) > LONGEST:
-        raise ValueError(f"expected an expression of at most {LONGEST} characters")
-    symbols = _symbols(expression)
-    value, rest = _sum(symbols, 0, 0)
-    if rest < len(symbols):
-        raise ValueError(f"did not expect {symbols[rest]!r}")
-    if abs(value.numerator) > 10**30 or value.denominator > 10**30:
-        raise ValueError("the numbers get too large")
-    if value.denominator == 1:
-        return str(value.numerator)
-    return f"{float(value):.6f}".rstrip("0").rstrip(".")
-
-
-def _symbols(text: str) -> list[str]:
-    symbols, i = [], 0
-    while i < len(text):
-        c = text[i]
-        if c.isascii() and c.isdigit():
-            j = i
-            while j < len(text) and text[j].isascii() and (text[j].isdigit() or text[j] == "."):
-                j += 1
-            symbols.append(text[i:j])
-            i = j
-        elif c in "+-*x/()":
-            symbols.append("*" if c == "x" else c)
-            i += 1
-        elif c.isspace():
-            i += 1
-        else:
-            raise ValueError(f"did not expect {c!r}")
-    return symbols
+def check_arguments(arguments: Any, parameters: dict[str, Any]) -> str:
+    """What is wrong with a call's arguments under a flat JSON schema; empty if nothing is."""
+    if not isinstance(arguments, dict):
+        return "the arguments are not a JSON object"
+    known = parameters.get("properties", {})
+    for name in parameters.get("required", ()):
+        if name not in arguments:
+            return f"the argument {name} is missing"
+    for name, value in arguments.items():
+        if name not in known:
+            return f"there is no argument {name[:40]}"
+        kind = known[name].get("type")
+        right = isinstance(value, JSON_TYPES.get(kind, (object,)))
+        if not right or (isinstance(value, bool) and kind in ("number", "integer")):
+            return f"the argument {name} is not a {kind}"
+    return ""
 
 
-def _sum(symbols: list[str], at: int, depth: int) -> tuple[Fraction, int]:
-    value, at = _product(symbols, at, depth)
-    while at < len(symbols) and symbols[at] in "+-":
-        right, after = _product(symbols, at + 1, depth)
-        value = value + right if symbols[at] == "+" else value - right
-        at = after
-    return value, at
+def _cut(text: str) -> str:
+    text = str(text)
+    return text if len(text) <= LONGEST_RESULT else text[: LONGEST_RESULT - 4] + " ..."
 
 
-def _product(symbols: list[str], at: int, depth: int) -> tuple[Fraction, int]:
-    value, at = _atom(symbols, at, depth)
-    while at < len(symbols) and symbols[at] in "*/":
-        right, after = _atom(symbols, at + 1, depth)
-        if symbols[at] == "/" and right == 0:
-            raise ValueError("division by zero")
-        value = value * right if symbols[at] == "*" else value / right
-        at = after
-    return value, at
+def one_text(argument: str, description: str) -> dict[str, Any]:
+    """The schema of a tool that takes one string."""
+    properties = {argument: {"type": "string", "description": description}}
+    return {"type": "object", "properties": properties, "required": [argument]}
 
 
-def _atom(symbols: list[str], at: int, depth: int) -> tuple[Fraction, int]:
-    if depth > DEEPEST:
-        raise ValueError("too many brackets")
-    if at >= len(symbols):
-        raise ValueError("the expression ends too early")
-    symbol = symbols[at]
-    if symbol == "-":
-        value, after = _atom(symbols, at + 1, depth + 1)
-        return -value, after
-    if symbol == "(":
-        value, after = _sum(symbols, at + 1, depth + 1)
-        if after >= len(symbols) or symbols[after] != ")":
-            raise ValueError("a bracket is not closed")
-        return value, after + 1
-    if symbol[0].isdigit() and symbol.count(".") <= 1 and not symbol.endswith("."):
-        return Fraction(symbol), at + 1
-    raise ValueError(f"did not expect {symbol!r}")
+def calculator() -> Tool:
+    """Sums, exactly."""
+    return Tool("calculator", "Works out an expression.", one_text("expression", "for example 12 + 30"), calculate)
 
 
-def _schema(argument: str, description: str) -> dict[str, Any]:
-    return {"type": "object", "properties": {argument: {"type": "string", "description": description}}, "required": [argument]}
+def lookup(world: World) -> Tool:
+    """The almanac of the world: one line about everybody and everything that has a name."""
+    return Tool("lookup", "Reads the almanac's entry of a name.", one_text("name", "a full name"), world.lookup)
 
 
 def toolbox_for(world: World | None) -> Toolbox:
     """The calculator, and the almanac of the world where there is one."""
-    tools = [Tool("calculator", "Works out an expression.", _schema("expression", "for example 12 + 30"), lambda expression: calculate(expression))]
-    if world is not None:
-        tools.append(Tool("lookup", "Reads the almanac's entry of a name.", _schema("name", "a full name"), lambda name: world.lookup(str(name))))
+    tools = [calculator()] if world is None else [calculator(), lookup(world)]
     return {tool.name: tool for tool in tools}
