@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sprout.common.hashing import split_of, stable_hash
+from sprout.common.messages import Message
 from sprout.data.packing import Item
 from sprout.tokenizer import Tokenizer, render
 from sprout.world import Dice, Problem, World
@@ -37,6 +38,15 @@ def document_items(texts: Iterator[str], tokenizer: Tokenizer, tokens: int) -> I
         ids = [start, *tokenizer.encode(text), start]
         made += len(ids)
         yield ids, None
+
+
+def conversation_items(talks: Iterator[tuple[Message, ...]], tokenizer: Tokenizer, tokens: int) -> Iterator[Item]:
+    """Conversations as ids and loss mask, until there are `tokens` of them."""
+    made = 0
+    while made < tokens and (messages := next(talks, None)) is not None:
+        ids, mask = render(tokenizer, messages)
+        made += len(ids)
+        yield ids, mask
 
 
 def problem_items(problems: Iterator[Problem], tokenizer: Tokenizer, tokens: int) -> Iterator[Item]:
