@@ -11,8 +11,8 @@ from sprout.world.types import Problem, Reply, Verdict, final_text
 from sprout.world.wording import articles, say
 
 NAME, SHARE = "summary", 1.0
-ASKS = ("Sum this up in one sentence:", "Put this into one sentence:", "Summarise:",
-        "Give me a summary in one sentence:", "Make one sentence of this:", "In short, what does this say?")  # fmt: skip
+ASKS = ("Sum this up in one sentence:", "Put this into one sentence:", "Summarise:", "In short, what does this say?",
+        "Give me a summary in one sentence:", "Make one sentence of this:")  # fmt: skip
 MAIN, EXTRA = ("trade", "home", "instrument"), ("food", "colour", "pet")
 LONGEST = 25  # words
 

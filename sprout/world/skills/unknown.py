@@ -51,14 +51,17 @@ def make(world: World, dice: Dice) -> Problem:
     """A question about something made up (or, without tools, about somebody never told about)."""
     tools = TOOLS if dice.chance(0.5) else ()
     kind, name = made_up_name(world, dice)
+    relation, key = dice.pick(RELATIONS[kind]), f"unknown:{name}"
     if not tools and dice.chance(0.2):
         kind, name = "person", dice.pick(world.strangers).name
+        relation = dice.pick(RELATIONS[kind])
+        key = f"lookup:{name}:{relation}"  # the same question with the almanac at hand is in the same split
     sentence = dont_know(kind, name)
     reply: tuple[Message, ...] = (assistant(sentence),)
     if tools:
         reply = (*call_lookup(world, name), *reply)
-    prompt = (user(ask(name, dice.pick(RELATIONS[kind]), dice)),)
-    return Problem(NAME, f"unknown:{name}", prompt, reply, sentence, tools, truth={"kind": kind, "name": name})
+    truth = {"kind": kind, "name": name}
+    return Problem(NAME, key, (user(ask(name, relation, dice)),), reply, sentence, tools, truth=truth)
 
 
 def check(problem: Problem, reply: Reply) -> Verdict:
