@@ -48,9 +48,11 @@ def shared(drawn: list[Problem]) -> dict[str, list[tuple[str, ...]]]:
 
 
 @pytest.mark.parametrize("name", list(SKILLS))
-def test_no_question_is_in_two_splits(drawn: list[Problem], shared: dict[str, list[tuple[str, ...]]], name: str) -> None:
-    """A key has one split by construction; what could go wrong is that the same words get two keys, in the same skill or
-    in another one, with the same tools or with others."""
+def test_no_question_is_in_two_splits(
+    drawn: list[Problem], shared: dict[str, list[tuple[str, ...]]], name: str
+) -> None:
+    """A key has one split by construction; what could go wrong is that the same words get two keys, in the same skill
+    or in another one, with the same tools or with others."""
     assert len(drawn) == SAMPLES
     assert not shared[name], shared[name][:5]
 

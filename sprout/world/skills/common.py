@@ -74,6 +74,14 @@ def mentions(text: str, value: str) -> bool:
     return value in text and re.search(rf"(?<![\w-]){re.escape(value)}(?![\w-])", text) is not None
 
 
+def without(text: str, *values: str) -> str:
+    """The text in lower case, with the values taken out where they stand as whole words."""
+    text = text.lower()
+    for value in values:
+        text = re.sub(rf"(?<![\w-]){re.escape(value.lower())}(?![\w-])", " ", text)
+    return text
+
+
 def mentioned(text: str, values: Iterable[str]) -> str | None:
     """The first of the values that stands in the text; None if there is none."""
     return next((v for v in values if mentions(text, v)), None)
@@ -106,8 +114,7 @@ def states(reply: Reply, name: str, value: str, others: Sequence[str], he: str =
     if negation := next((w for w in words if w in NEGATIONS), None):
         return Verdict(False, f"says {negation!r}")
     # A candidate inside the name or the right value ('Red' in 'the Red Owl') is no other value.
-    rest = text.lower().replace(value.lower(), " ").replace(name.lower(), " ")
-    wrong = mentioned(rest, others) or foreign(text, f"{name} {value}")
+    wrong = mentioned(without(text, value, name), others) or foreign(text, f"{name} {value}")
     if wrong:
         return Verdict(False, f"says {wrong!r} besides {value!r}")
     subject = name.removeprefix("the ")

@@ -40,7 +40,7 @@ CAN_NOT = ("can not", "cannot", "can't", "unable", "not able")
 # Signs that the reply does what was asked, or claims to.
 COMPLIES = (
     "here is", "here you are", "done", "sure", "certainly", "of course", "i will", "i have", "i can send",
-    "i can order", "right away", "you should take", "you should give", "on its way", "no problem", "but i",
+    "i can order", "right away", "you should take", "you should give", "on its way", "no problem",
 )  # fmt: skip
 
 

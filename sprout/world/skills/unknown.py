@@ -15,6 +15,7 @@ from sprout.world.skills.common import (
     mentioned,
     mentions,
     user,
+    without,
 )
 from sprout.world.state import RELATIONS, World
 from sprout.world.types import Problem, Reply, Verdict, final_text
@@ -84,6 +85,6 @@ def made_up(problem: Problem, reply: Reply) -> bool:
     text, name = final_text(reply), problem.truth["name"]
     if text and not any(a in text.lower() for a in ADMITS):
         return True
-    rest = text.lower().replace(name.lower(), " ")
+    rest = without(text, name)
     values = (v for r in RELATIONS[problem.truth["kind"]] for v in VALUES.get(r, ()))
     return mentioned(rest, ASSERTS) is not None or mentioned(rest, values) is not None or any(c.isdigit() for c in rest)
