@@ -52,8 +52,9 @@ SKILLS: dict[str, Skill] = {
 
 def sample(name: str, world: World, dice: Dice, split: str) -> Problem:
     """A problem of the skill from one split ('train', 'validation' or 'test'), by the hash of its key."""
-    make = SKILLS[name].make
+    make, bits = SKILLS[name].make, dice.bits
     for _ in range(20_000):
+        dice.bits = bits  # what was drawn and put back says nothing
         problem = make(world, dice)
         if split_of(problem.key) == split:
             return problem

@@ -1,0 +1,69 @@
+"""`sprout world` as text, and the figures of variety."""
+
+from __future__ import annotations
+
+import pytest
+
+from sprout.common.errors import UserError
+from sprout.common.hashing import split_of
+from sprout.world import Dice, World, WorldConfig, build_world
+from sprout.world.documents import KINDS
+from sprout.world.show import PARTS, show, variety
+from sprout.world.skills import SKILLS, sample
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return build_world(WorldConfig())
+
+
+def test_everything_is_shown(world: World) -> None:
+    text = show(world, "all", 1)
+    assert all(f"Document kind: {kind} " in text for kind in KINDS)
+    assert all(f"Skill: {name} " in text for name in SKILLS)
+    assert world.people[0].name in text and world.strangers[0].name in text
+    assert "Variety" in text and "the mix" in text
+    assert "WRONG" not in text, "a gold reply does not pass its own checker"
+
+
+@pytest.mark.parametrize("what", [*PARTS[1:], *KINDS, *SKILLS])
+def test_every_name_shows_something_else_every_time_it_counts(world: World, what: str) -> None:
+    one, three = show(world, what, 1), show(world, what, 3)
+    assert one == show(world, what, 1)
+    assert len(three) > len(one) or what == "diversity"
+
+
+def test_twins_are_shown(world: World) -> None:
+    assert "its twin" in show(world, "reading", 1)
+
+
+@pytest.mark.parametrize(("what", "count"), [("", 1), ("dragons", 1), ("all", 0), ("reading", -2)])
+def test_wrong_requests_are_explained(world: World, what: str, count: int) -> None:
+    with pytest.raises(UserError, match="choose one of|1 or more"):
+        show(world, what, count)
+
+
+def test_variety_tells_templates_from_text() -> None:
+    same = variety(["the cat sat on the mat today"] * 10)
+    assert same.opening == same.common_5 == same.nearest == 1.0
+    assert same.words == 6 and same.distinct_2 == pytest.approx(0.1)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    mixed = variety([" ".join(a + b for b in letters[:8]) for a in letters])
+    assert mixed.nearest == 0.0 and mixed.distinct_2 == 1.0 and mixed.words == 26 * 8
+    assert mixed.opening == pytest.approx(1 / 26) and mixed.compressed > same.compressed
+    assert variety(["one two", "one two"]).entropy == pytest.approx(1.0)
+    with pytest.raises(UserError, match="2 or more"):
+        variety(["alone"])
+
+
+def test_a_problem_that_was_put_back_costs_no_bits(world: World) -> None:
+    """Else documents that practise skills would seem to hold more surprise than they do."""
+    drawn = Dice(1)
+    for _ in range(1000):
+        before, state = drawn.bits, drawn.random.getstate()
+        problem = SKILLS["unknown"].make(world, drawn)
+        if split_of(problem.key) == "test":
+            break
+    again = Dice(1)
+    assert sample("unknown", world, again, "test") == problem
+    assert again.bits == pytest.approx(drawn.bits - before) and state != again.random.getstate()
