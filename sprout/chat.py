@@ -1,10 +1,17 @@
-"""Talking in a terminal."""
+"""Talking to a model in a terminal, once with a prompt, or through a pipe.
+
+`Chat` is the conversation: it answers a message and keeps to the model's context. `talk` is the loop around it that
+reads lines and writes replies. In a terminal everything is shown; elsewhere replies alone go to the standard output and
+remarks (tool calls, what was cut or forgotten) to the standard error, so that a script gets what it asked for.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sprout.common.errors import UserError
@@ -12,152 +19,259 @@ from sprout.common.files import read_json
 from sprout.common.messages import Message, ToolCall
 from sprout.engine import Completion, Engine, Prompt, Sampling, toolbox_for
 from sprout.model.hf import load_hf
-from sprout.tokenizer import prompt_ids
 from sprout.world import World, WorldConfig, build_world
 
-STAGES = ("reinforce", "finetune", "midtrain", "pretrain")
+STAGES = ("reinforce", "finetune", "midtrain", "pretrain")  # the last one first
 HELP = """/help            this text
-/reset           forget the conversation
-/system TEXT     set the system message (and reset)
-/temperature X   0 always takes the likeliest word; 1 is lively
-/tools on|off    let it use its tools, or not
-/quit            leave (Ctrl-D does too); Ctrl-C stops a reply"""
-ROOM = 60  # tokens kept free for the reply
+/reset           forget the conversation; a system message stays
+/system TEXT     begin anew under a system message; without TEXT, under none
+/temperature X   0 always takes the likeliest word, 1 is as lively as the training text
+/tools on|off    whether it may use its tools
+/quit            leave; so does Ctrl-D
+Ctrl-C stops a reply. A line that ends in \\ goes on in the next; one that begins with // is a message that begins with /"""
+CUT = {"context": "the context is full", "length": "the reply got too long"}
+CONTROL = {i: "\N{REPLACEMENT CHARACTER}" for i in (*range(32), *range(127, 160)) if chr(i) not in "\n\t"}
+
+Write = Callable[[str], None]
 
 
 def find_model(path: Path) -> tuple[Path, World | None]:
-    """The folder of a model: a Hugging Face folder itself, or a run's last finished stage; and the run's world."""
-    run = path
-    if (path / "config.json").is_file() and (path / "model.safetensors").is_file():
-        folder, run = path, path.parent.parent
+    """The folder of a model: a Hugging Face folder itself or a run's last finished stage; and the run's world, if any.
+
+    Raises UserError where there is no model, or a damaged world.json.
+    """
+    if (path / "config.json").is_file():
+        folder, run = path, path.parent.parent if path.parent.name == "stages" else path
     else:
         found = [path / "stages" / s for s in STAGES if (path / "stages" / s / "config.json").is_file()]
         if not found:
-            raise UserError(f"there is no model in {path}; expected a run (runs/NAME) or a Hugging Face folder. Grow one with: sprout grow")
-        folder = found[0]
-    world = None
-    if (run / "world.json").is_file():
-        world = build_world(WorldConfig(**read_json(run / "world.json")))
-    return folder, world
+            raise UserError(
+                f"there is no model in {path}; expected a run (runs/NAME) with a finished stage or a Hugging Face folder. "
+                "Grow one with: sprout grow"
+            )
+        folder, run = found[0], path
+    world_file = run / "world.json"
+    if not world_file.is_file():
+        return folder, None
+    try:
+        return folder, build_world(WorldConfig(**read_json(world_file)))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{world_file} is damaged ({error}); expected the fields of a world. Remove or restore it.") from error
 
 
 @dataclass(slots=True)
 class Chat:
-    """A conversation and the engine that goes on with it."""
+    """A conversation and the engine that goes on with it. `tools` are the names of those that it may call."""
 
     engine: Engine
-    tools: tuple[str, ...]
-    sampling: Sampling
-    messages: list[Message]
+    tools: tuple[str, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    messages: list[Message] = field(default_factory=list)
 
-    def fit(self, say: Callable[[str], None]) -> None:
-        """Drop the oldest exchanges until prompt and reply have room; says so. Raises UserError if the last message
-        alone is too long."""
-        context = self.engine.model.config.context
-        dropped = 0
-        while len(prompt_ids(self.engine.tokenizer, self.messages, self.tools)) + ROOM > context:
-            start = 1 if self.messages[0].role == "system" else 0
+    def prompt(self) -> Prompt:
+        """The conversation so far."""
+        return Prompt(tuple(self.messages), self.tools)
+
+    def fit(self) -> int:
+        """Forget the oldest exchanges until a quarter of the context, or all that a reply may take, is free; how many.
+
+        Raises UserError if the last message alone leaves no room; it is taken back.
+        """
+        context, dropped = self.engine.model.config.context, 0
+        wanted = min(self.sampling.max_tokens, context // 4)
+        while (room := self.engine.room(self.prompt())) < wanted:
             users = [i for i, m in enumerate(self.messages) if m.role == "user"]
-            if len(users) < 2:
+            if len(users) > 1:
+                del self.messages[users[0] : users[1]]
+                dropped += 1
+            elif room < 1:
                 self.messages.pop()
-                raise UserError(f"that is too long: the model reads {context} tokens, reply included; say it shorter.")
-            del self.messages[start : users[1]]
-            dropped += 1
-        if dropped:
-            say(f"[the context is full: the oldest {dropped} exchange{'s' * (dropped > 1)} forgotten]")
+                raise UserError(
+                    f"the message is too long: the model reads {context} tokens, its reply included; shorten it by "
+                    f"at least {1 - room} tokens."
+                )
+            else:
+                break
+        return dropped
 
-    def reply(self, text: str, write: Callable[[str], None], say: Callable[[str], None]) -> None:
-        """Answer `text`, writing the reply as it comes. Ctrl-C stops it; what was said so far stays."""
+    def reply(self, text: str, write: Write, note: Write) -> None:
+        """Answer a message: the reply goes to `write` as it comes, one remark a call to `note`.
+
+        On KeyboardInterrupt what was said so far stays in the conversation, and the exception goes on its way.
+        """
         self.messages.append(Message("user", text))
-        self.fit(say)
-        self.sampling = replace(self.sampling, seed=self.sampling.seed + 1)
-        said = ""
+        if dropped := self.fit():
+            note(f"[the context is full; forgot the oldest {dropped} exchange{'s' if dropped > 1 else ''}]")
+        self.sampling = replace(self.sampling, seed=self.sampling.seed + 1)  # the same question again is another try
+        before, said, called = len(self.messages), "", ""
         try:
-            for kind, value in self.engine.stream(Prompt(tuple(self.messages), self.tools), self.sampling):
-                if kind == "text":
-                    said += str(value)
-                    write(str(value))
-                elif kind == "call" and isinstance(value, ToolCall):
-                    write(f"[{value.name} {value.arguments}")
-                elif kind == "result":
-                    write(f" -> {value}]\n")
-                elif isinstance(value, Completion):
-                    self.messages += value.messages
-                    if value.finish != "stop":
-                        say(f"\n[cut off: {'the context is full' if value.finish == 'context' else 'the reply got too long'}]")
+            for event in self.engine.stream(self.prompt(), self.sampling):
+                if event.kind == "text":
+                    said += event.text
+                    write(event.text)
+                elif event.kind == "call":
+                    called = describe(event.call, event.text)
+                    self.messages.append(Message("assistant", said, event.call))
+                    said = ""
+                elif event.kind == "result":
+                    note(f"{called} -> {event.text}")
+                    self.messages.append(Message("tool", event.text))
+                    called = ""
+                elif event.completion is not None:
+                    if called:
+                        note(called)
+                    self._finish(event.completion, before, note)
         except KeyboardInterrupt:
-            self.messages.append(Message("assistant", said))
-            say("\n[stopped]")
-        write("\n")
+            if said or len(self.messages) > before:
+                self.messages.append(Message("assistant", said))
+            else:
+                self.messages.pop()  # nothing was said: the question is taken back
+            raise
+
+    def _finish(self, completion: Completion, before: int, note: Write) -> None:
+        """Replace what was pieced together by the messages as the engine has them; tell if they break off."""
+        self.messages[before:] = completion.messages or (Message("assistant", ""),)
+        if completion.finish != "stop":
+            note(f"[cut off: {CUT[completion.finish]}]")
 
     def command(self, line: str) -> str | None:
         """Obey a line that begins with a slash; what to print, or None to leave."""
         name, _, rest = line.partition(" ")
+        rest = rest.strip()
         if name in ("/quit", "/exit"):
             return None
+        if name == "/help":
+            return HELP
         if name == "/reset":
             self.messages = [m for m in self.messages if m.role == "system"]
-            return "forgotten"
+            return "the conversation is forgotten"
         if name == "/system":
             self.messages = [Message("system", rest)] if rest else []
-            return "system message set" if rest else "system message removed"
+            return "a new conversation under this system message" if rest else "a new conversation without a system message"
         if name == "/temperature":
             try:
-                self.sampling = replace(self.sampling, temperature=float(rest))
+                self.sampling = replace(self.sampling, temperature=float(rest or self.sampling.temperature))
             except (ValueError, UserError):
-                return "expected a number from 0 on, as in /temperature 0.7"
-            return f"temperature {self.sampling.temperature:g}"
+                return f"temperature {rest!r} can't be; expected a number from 0 on, as in: /temperature 0.7"
+            return f"the temperature is {self.sampling.temperature:g}"
         if name == "/tools":
-            if rest not in ("on", "off"):
-                return "expected /tools on or /tools off"
-            self.tools = tuple(self.engine.toolbox) if rest == "on" else ()
-            return f"tools: {', '.join(self.tools) or 'none'}"
-        return HELP
+            if rest in ("on", "off"):
+                self.tools = tuple(self.engine.toolbox) if rest == "on" else ()
+            elif rest:
+                return f"tools {rest!r} can't be; expected: /tools on or /tools off"
+            return f"its tools: {', '.join(self.tools) or 'none'}"
+        return f"there is no command {name}; these are:\n{HELP}"
 
 
-def open_chat(model: Path, sampling: Sampling, tools: bool, system: str) -> Chat:
-    """Load a model and begin a conversation."""
+def describe(call: ToolCall | None, raw: str) -> str:
+    """A call as people read it: '[calculator] 12 + 30'."""
+    if call is None:
+        return f"[malformed call] {raw}"
+    return f"[{call.name}] {', '.join(str(value) for value in json.loads(call.arguments).values())}"
+
+
+def open_chat(model: Path, sampling: Sampling, tools: bool = True, system: str = "") -> Chat:
+    """Load a model and begin a conversation. Raises UserError for a missing or damaged model."""
     folder, world = find_model(model)
     gpt, tokenizer = load_hf(folder)
     toolbox = toolbox_for(world)
-    return Chat(Engine(gpt, tokenizer, toolbox), tuple(toolbox) if tools else (), sampling, [Message("system", system)] if system else [])
+    messages = [Message("system", system)] if system else []
+    return Chat(Engine(gpt, tokenizer, toolbox, max_batch=1), tuple(toolbox) if tools else (), sampling, messages)
 
 
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+class Screen:
+    """Where words and remarks go. Control characters, with which a text could repaint a terminal, are made visible."""
+
+    def __init__(self, terminal: bool) -> None:
+        self.remarks = sys.stdout if terminal else sys.stderr
+        self.shared = terminal  # words and remarks meet on one screen, so that a remark begins on a new line
+        self.in_line = False
+
+    def write(self, text: str) -> None:
+        """Words of a reply, at once."""
+        sys.stdout.write(text.translate(CONTROL))
+        sys.stdout.flush()
+        self.in_line = not text.endswith("\n") if text else self.in_line
+
+    def note(self, text: str) -> None:
+        """A remark on a line of its own."""
+        if self.shared:
+            self.end()
+        print(text.translate(CONTROL), file=self.remarks, flush=True)
+
+    def end(self) -> None:
+        """Finish the line."""
+        if self.in_line:
+            self.write("\n")
 
 
-def talk(chat: Chat, prompt: str | None, lines: Sequence[str] | None = None) -> int:
-    """Answer `prompt` once; or every line of a pipe; or talk with whoever sits at the terminal."""
-    if prompt is not None:
-        chat.reply(prompt, _write, lambda text: print(text, file=sys.stderr))
-        return 0
-    terminal = sys.stdin.isatty()
-    if terminal:
-        import contextlib
-
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401 (gives input() a history and editing)
-        print("Talk to it; /help for help, Ctrl-D to leave.")
+def read_lines(terminal: bool) -> Iterator[str | None]:
+    """Messages from the standard input, a line each (several where lines end in a backslash); None for a Ctrl-C."""
+    kept = ""
     while True:
         try:
-            line = input("> " if terminal else "").strip()
+            line = input(("... " if kept else "> ") if terminal else "")
         except EOFError:
-            break
+            if kept:
+                yield kept
+            return
         except KeyboardInterrupt:
-            print()
+            if not terminal:
+                raise
+            kept = ""
+            yield None
             continue
-        if not line:
-            continue
-        if line.startswith("/"):
-            answer = chat.command(line)
-            if answer is None:
-                break
-            print(answer)
-            continue
-        try:
-            chat.reply(line, _write, print)
-        except UserError as error:
-            print(f"[{error}]")
-    return 0
+        if line.endswith("\\"):
+            kept += line[:-1] + "\n"
+        else:
+            yield kept + line
+            kept = ""
+
+
+def answer(chat: Chat, text: str, screen: Screen) -> None:
+    """One reply, ended by a new line."""
+    chat.reply(text, screen.write, screen.note)
+    screen.in_line = True  # an empty reply is a line as well
+    screen.end()
+
+
+def talk(chat: Chat, prompt: str | None = None) -> int:
+    """Answer `prompt` once; or talk with whoever sits at the terminal; or answer a pipe, each line as the next message of
+    one conversation (commands are obeyed there too). Returns the exit status: 1 if a line of a pipe could not be answered.
+    """
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # whatever the bytes and the terminal's encoding, no crash
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    terminal = prompt is None and sys.stdin.isatty() and sys.stdout.isatty()
+    screen = Screen(terminal)
+    if prompt is not None:
+        answer(chat, prompt, screen)
+        return 0
+    if terminal:
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 (gives input() editing and a history)
+        tools = f"; its tools: {', '.join(chat.tools)}" if chat.tools else ""
+        screen.note(f"It reads {chat.engine.model.config.context} tokens{tools}. /help for help, Ctrl-D to leave.")
+    status = 0
+    for line in read_lines(terminal):
+        if line is None:
+            print("\n(Ctrl-D leaves)")
+        elif line.startswith("/") and not line.startswith("//"):
+            told = chat.command(line)
+            if told is None:
+                return status
+            screen.note(told)
+        elif line.strip():
+            try:
+                answer(chat, line[1:] if line.startswith("//") else line, screen)
+            except UserError as error:
+                screen.note(f"[{error}]")
+                status = 0 if terminal else 1
+            except KeyboardInterrupt:
+                if not terminal:
+                    raise
+                screen.in_line = True  # the terminal has echoed ^C
+                screen.note("[stopped]")
+    if terminal:
+        print()
+    return status
