@@ -39,7 +39,7 @@ def test_twins_are_shown(world: World) -> None:
 
 @pytest.mark.parametrize(("what", "count"), [("", 1), ("dragons", 1), ("all", 0), ("reading", -2)])
 def test_wrong_requests_are_explained(world: World, what: str, count: int) -> None:
-    with pytest.raises(UserError, match="choose one of|1 or more"):
+    with pytest.raises(UserError, match=r"choose one of|1 or more"):
         show(world, what, count)
 
 
