@@ -42,7 +42,9 @@ def reinforce(config: Config) -> int:
 
 
 def world(
-    what: tyro.conf.Positional[Literal["all", "documents", "skills", "facts", "entropy"]] = "all", count: int = 1, seed: int = 1
+    what: tyro.conf.Positional[Literal["all", "documents", "skills", "facts", "entropy"]] = "all",
+    count: int = 1,
+    seed: int = 1,
 ) -> int:
     """Show samples of what the built-in world gives."""
     from sprout.world import WorldConfig, build_world
@@ -64,8 +66,12 @@ def tokenizer(text: tyro.conf.Positional[str] = "", config: Config = GrowConfig(
 
 
 def evaluate(
-    model: tyro.conf.Positional[Path] = Path("runs/default"), tasks: Path | None = None, names: tuple[str, ...] = (), limit: int = 0,
-    problems: int = 200, output: Path | None = None,
+    model: tyro.conf.Positional[Path] = Path("runs/default"),
+    tasks: Path | None = None,
+    names: tuple[str, ...] = (),
+    limit: int = 0,
+    problems: int = 200,
+    output: Path | None = None,
 ) -> int:
     """Measure a model: the skills of its world and, with --tasks FOLDER, public benchmarks (--limit items of each; 0: all)."""
     from sprout.chat import find_model
@@ -81,13 +87,17 @@ def evaluate(
         results = evaluate_skills(engine, problems_for(world_, list(SKILLS), problems, "test"))
         for name, score in results.scores.items():
             print(f"{name:14} {score.rate:6.1%}  ({score.low:.1%} to {score.high:.1%}, n={score.n})")
-        print(f"{'made up':14} {results.made_up.rate:6.1%}  ({results.made_up.low:.1%} to {results.made_up.high:.1%}, n={results.made_up.n})")
+        print(
+            f"{'made up':14} {results.made_up.rate:6.1%}  ({results.made_up.low:.1%} to {results.made_up.high:.1%}, n={results.made_up.n})"
+        )
         found["skills"] = {k: v.plain() for k, v in results.scores.items()} | {"made_up": results.made_up.plain()}
     elif tasks is None:
         raise UserError(f"{model} has no world to test it on; give --tasks FOLDER.")
     if tasks is not None:
         scores = evaluate_tasks(engine, tasks, limit, names)
-        found["tasks"] = {k: {"n": v.n, "score": v.score, "centred": v.centred, "metric": v.metric} for k, v in scores.items()}
+        found["tasks"] = {
+            k: {"n": v.n, "score": v.score, "centred": v.centred, "metric": v.metric} for k, v in scores.items()
+        }
         path = folder / "stage.json"
         if path.is_file():
             write_json(path, read_json(path) | {"tasks": found["tasks"]})
@@ -113,15 +123,26 @@ def export(output: tyro.conf.Positional[Path], model: Path = Path("runs/default"
     if output.exists() and any(output.iterdir()):
         raise UserError(f"{output} is not empty; give a new folder, nothing was written.")
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+    for name in (
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ):
         shutil.copy2(folder / name, output / name)
     print(f"{folder} -> {output}")
     return 0
 
 
 def chat(
-    model: Path = Path("runs/default"), prompt: Annotated[str | None, tyro.conf.arg(aliases=["-p"])] = None, temperature: float = 0.0,
-    max_tokens: int = 150, system: str = "", tools: bool = True, seed: int = 0,
+    model: Path = Path("runs/default"),
+    prompt: Annotated[str | None, tyro.conf.arg(aliases=["-p"])] = None,
+    temperature: float = 0.0,
+    max_tokens: int = 150,
+    system: str = "",
+    tools: bool = True,
+    seed: int = 0,
 ) -> int:
     """Talk to a run's last stage or a Hugging Face folder; -p answers once; a pipe is answered line by line."""
     from sprout.chat import open_chat, talk

@@ -99,7 +99,9 @@ class GrowConfig:
         if self.context < 32:
             raise UserError(f"context is {self.context}; expected at least 32 tokens.")
         if self.batch_tokens < self.context:
-            raise UserError(f"batch_tokens is {self.batch_tokens}, less than one row of {self.context} tokens; take more.")
+            raise UserError(
+                f"batch_tokens is {self.batch_tokens}, less than one row of {self.context} tokens; take more."
+            )
         if self.compile not in ("auto", "on", "off"):
             raise UserError(f"compile is {self.compile!r}; expected on, off or auto.")
         if self.eval_problems < 1:
@@ -155,7 +157,11 @@ class Session:
 def read_local(config: GrowConfig, say: Say) -> dict[str, Any]:
     """The user's own files, read and checked before any work begins, in splits by content."""
     dropped: dict[str, int] = {}
-    local: dict[str, Any] = {"texts": {"train": [], "validation": []}, "chats": {"train": [], "validation": []}, "dropped": dropped}
+    local: dict[str, Any] = {
+        "texts": {"train": [], "validation": []},
+        "chats": {"train": [], "validation": []},
+        "dropped": dropped,
+    }
     if config.text:
         for split, text in local_texts(config.text, dropped, config.strict):
             local["texts"]["validation" if split == "validation" else "train"].append(text)
@@ -168,9 +174,13 @@ def read_local(config: GrowConfig, say: Say) -> dict[str, Any]:
         if (config.tasks / "gsm8k").is_dir():
             local["gsm8k"] = load_gsm8k(config.tasks / "gsm8k")
     if config.text and not local["texts"]["train"]:
-        raise UserError(f"no text could be read from {', '.join(config.text)} ({dropped or 'nothing found'}); check the files.")
+        raise UserError(
+            f"no text could be read from {', '.join(config.text)} ({dropped or 'nothing found'}); check the files."
+        )
     if config.text or config.chat:
-        say(f"read {len(local['texts']['train']):,} documents and {len(local['chats']['train']):,} conversations; left out: {dropped or 'nothing'}")
+        say(
+            f"read {len(local['texts']['train']):,} documents and {len(local['chats']['train']):,} conversations; left out: {dropped or 'nothing'}"
+        )
     return local
 
 
@@ -190,7 +200,9 @@ def documents(s: Session, split: str, seed: int) -> Iterator[str]:
 def conversations(s: Session, split: str, seed: int, tokens: int) -> Iterator[Any]:
     """Conversations as ids and mask, `tokens` of them: the user's (GSM8K with its steps among them), the world's, or both."""
     own: list[tuple[Message, ...]] = list(s.local["chats"]["validation" if split != "train" else "train"])
-    own += [(*p.prompt, *p.reply) for p in s.local.get("gsm8k", {}).get("train" if split == "train" else "validation", [])]
+    own += [
+        (*p.prompt, *p.reply) for p in s.local.get("gsm8k", {}).get("train" if split == "train" else "validation", [])
+    ]
     share = (tokens // 2 if s.config.uses_world else tokens) if own else 0
     if own:
         yield from conversation_items(itertools.cycle(random.Random(seed).sample(own, len(own))), s.tokenizer, share)
@@ -237,7 +249,9 @@ def make_tokenizer(config: GrowConfig, world: World, local: dict[str, Any], say:
             break
     tokenizer = Tokenizer.train(sample, config.vocab_size)
     tokenizer.save(folder)
-    say(f"tokenizer: {tokenizer.vocab_size} tokens learned from {sum(map(len, sample)) / 1e6:.1f} MB in {time.perf_counter() - began:.1f} s")
+    say(
+        f"tokenizer: {tokenizer.vocab_size} tokens learned from {sum(map(len, sample)) / 1e6:.1f} MB in {time.perf_counter() - began:.1f} s"
+    )
     return tokenizer
 
 
@@ -246,8 +260,18 @@ def loop_config(s: Session, stage: str, steps: int) -> LoopConfig:
     d, rows = s.dial, max(1, s.config.batch_tokens // s.config.context)
     decay = {"pretrain": 0, "midtrain": steps // 3, "finetune": steps}[stage]
     scale = {"pretrain": 1.0, "midtrain": 1.0, "finetune": 0.6}[stage]
-    optim = OptimConfig(d.matrix_lr * scale, d.embed_lr * scale, d.head_lr * scale, d.weight_decay, dtype=s.compute.dtype)
-    return LoopConfig(steps, rows, min(rows, 32), min(40, max(1, steps // 10)), decay, stable_hash(s.config.seed, stage) % 2**31, optim)
+    optim = OptimConfig(
+        d.matrix_lr * scale, d.embed_lr * scale, d.head_lr * scale, d.weight_decay, dtype=s.compute.dtype
+    )
+    return LoopConfig(
+        steps,
+        rows,
+        min(rows, 32),
+        min(40, max(1, steps // 10)),
+        decay,
+        stable_hash(s.config.seed, stage) % 2**31,
+        optim,
+    )
 
 
 def measure(s: Session) -> float:
@@ -256,7 +280,7 @@ def measure(s: Session) -> float:
     data = feed(s, "midtrain", 40 * s.config.context)
     weights = {k: v.clone() for k, v in s.model.state_dict().items()}
     optimizer = Optimizer(s.model, loop_config(s, "pretrain", 100).optim)
-    seconds = []
+    seconds: list[float] = []
     began = time.perf_counter()
     while len(seconds) < 4 or (len(seconds) < 25 and time.perf_counter() - began < 6):
         start = time.perf_counter()
@@ -307,7 +331,9 @@ def stage_key(s: Session, stage: str) -> str:
     """What went into a stage: config, data, code, and the stages before."""
     config = {k: v for k, v in asdict(s.config).items() if k not in ("run", "minutes", "eval_problems", "threads")}
     before = STAGES[: STAGES.index(stage) + 1]
-    content = stable_hash(*[stable_hash(t) for t in s.local["texts"]["train"]], *[str(c) for c in s.local["chats"]["train"]])
+    content = stable_hash(
+        *[stable_hash(t) for t in s.local["texts"]["train"]], *[str(c) for c in s.local["chats"]["train"]]
+    )
     return f"{stable_hash(config, [getattr(s.plan, b) for b in before], s.tokenizer.fingerprint, content, code_version(), stage):016x}"
 
 
@@ -365,7 +391,9 @@ def evaluate(s: Session, stage: str) -> dict[str, Any]:
 
 def fits(s: Session, problem: Problem) -> bool:
     """Whether prompt and reply have room in the context."""
-    return len(s.tokenizer.encode(" ".join(m.content for m in (*problem.prompt, *problem.reply)))) < s.config.context - 40
+    return (
+        len(s.tokenizer.encode(" ".join(m.content for m in (*problem.prompt, *problem.reply)))) < s.config.context - 40
+    )
 
 
 def spoken(messages: tuple[Message, ...]) -> str:
@@ -439,7 +467,9 @@ def run_reinforce(s: Session) -> None:
         # Chosen on validation problems; the gain is measured on test problems.
         held_out = problems_for(s.world, list(SKILLS), max(10, s.config.eval_problems // 4), "validation")
         rates = {k: v.rate for k, v in evaluate_skills(engine, held_out).scores.items()}
-        chosen = sorted((k for k, rate in rates.items() if 0.05 < rate < 0.95), key=lambda k: rates[k])[:4] or ["word_problems"]
+        chosen = sorted((k for k, rate in rates.items() if 0.05 < rate < 0.95), key=lambda k: rates[k])[:4] or [
+            "word_problems"
+        ]
         problems: Iterator[Problem] = world_problems(s.world, stable_hash(s.config.seed, "reinforce"), "train", chosen)
     elif gsm8k:
         chosen = ["gsm8k"]
@@ -447,15 +477,22 @@ def run_reinforce(s: Session) -> None:
         problems = itertools.cycle(random.Random(s.config.seed).sample(able, len(able)))
     else:
         s.say("reinforce: skipped, no skill here has a checkable answer (give --tasks with GSM8K, or --with-world)")
-        finish(s, "reinforce", began, {"steps": 0, "tokens": 0, "curve": [], "rl": [], "warnings": ["nothing to reinforce"], "dropped": {}})
+        finish(
+            s,
+            "reinforce",
+            began,
+            {"steps": 0, "tokens": 0, "curve": [], "rl": [], "warnings": ["nothing to reinforce"], "dropped": {}},
+        )
         return
     s.say(f"reinforce: practising {', '.join(chosen)}")
     d = s.dial
     optim = OptimConfig(d.matrix_lr * 0.05, d.embed_lr * 0.02, d.head_lr * 0.05, 0.0, dtype=s.compute.dtype)
     config = ReinforceConfig(s.plan.reinforce, 16, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
-    log = reinforce(s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say)
+    log = reinforce(
+        s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say
+    )
     tokens = int(sum(e["length"] for e in log) * config.groups * config.replies)
-    record = {"steps": s.plan.reinforce, "tokens": tokens, "curve": [], "rl": log, "rl_skills": chosen, "dropped": {},
+    record: dict[str, Any] = {"steps": s.plan.reinforce, "tokens": tokens, "curve": [], "rl": log, "rl_skills": chosen, "dropped": {},
               "warnings": [], "seconds": log[-1]["seconds"] if log else 0.0}  # fmt: skip
     finish(s, "reinforce", began, record)
     before, after = (read_json(s.stage_folder(x) / "stage.json")["skills"] for x in ("finetune", "reinforce"))
@@ -473,7 +510,9 @@ def machine(compute: Compute) -> dict[str, Any]:
 
     def git(*words: str) -> str:
         try:
-            return subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, cwd=Path(sprout.__file__).parent).stdout.strip()
+            return subprocess.run(
+                ["git", *words], capture_output=True, text=True, timeout=10, cwd=Path(sprout.__file__).parent
+            ).stdout.strip()
         except (OSError, subprocess.SubprocessError):
             return ""
 
@@ -545,7 +584,9 @@ def run_single(stage: str, config: GrowConfig) -> int:
     s = open_session(config, print)
     at = STAGES.index(stage)
     if at and not done(s, STAGES[at - 1]):
-        raise UserError(f"{stage} builds on {STAGES[at - 1]}, which {config.run} does not hold yet; run: sprout {STAGES[at - 1]}")
+        raise UserError(
+            f"{stage} builds on {STAGES[at - 1]}, which {config.run} does not hold yet; run: sprout {STAGES[at - 1]}"
+        )
     if stage == "reinforce":
         run_reinforce(s)
     else:

@@ -195,6 +195,7 @@ def test_unknown_admits_and_nothing_else() -> None:
         assert WORLD.lookup(name) == "No entry." or not with_tool
         other = "the rofascope" if name.startswith("the ") else " ".join(person_name(Dice(77)))
         assert not right(problem, saying(problem, gold.replace(name, other)))
+        assert not right(problem, saying(problem, f"{gold} Perhaps Zorum knows more."))
         assert not unknown.made_up(problem, problem.reply)
         assert right(problem, saying(problem, "I do not know."))
         for lie in (f"{name} is a baker.", f"{gold} But I think {name} lives in {WORLD.places[0].name}.",

@@ -24,7 +24,9 @@ def load_gsm8k(folder: Path) -> dict[str, list[Problem]]:
                 row = json.loads(line)
                 problem = gsm8k_problem(row["question"], row["answer"])
             except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f'{path} line {number}: expected {{"question", "answer"}}, got {line[:60]!r}') from error
+                raise UserError(
+                    f'{path} line {number}: expected {{"question", "answer"}}, got {line[:60]!r}'
+                ) from error
             split = "test" if name == "test" else "train" if split_of(problem.key) == "train" else "validation"
             found[split].append(problem)
     return found

@@ -23,7 +23,9 @@ HUB_DOCUMENTS = 20_000  # documents taken from a data set of the hub
 
 def _skip(dropped: dict[str, int], rule: str, strict: bool, where: str, expected: str) -> None:
     if strict:
-        raise UserError(f"{where}: {rule.replace('_', ' ')}; expected {expected}. Mend it, or leave out --strict to skip and count it.")
+        raise UserError(
+            f"{where}: {rule.replace('_', ' ')}; expected {expected}. Mend it, or leave out --strict to skip and count it."
+        )
     dropped[rule] = dropped.get(rule, 0) + 1
 
 
@@ -50,7 +52,9 @@ def read_utf8(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise UserError(f"{path} line {line}: byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8.") from error
+        raise UserError(
+            f"{path} line {line}: byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8."
+        ) from error
 
 
 def local_texts(names: Sequence[str], dropped: dict[str, int], strict: bool = False) -> Iterator[tuple[str, str]]:
@@ -60,7 +64,9 @@ def local_texts(names: Sequence[str], dropped: dict[str, int], strict: bool = Fa
             if "/" in name and not name.startswith((".", "/", "~")) and name.count("/") == 1 and not Path(name).suffix:
                 texts = _hub(name)
             else:
-                raise UserError(f"there is no file or folder {name}; check the path (a hub data set is written owner/name).")
+                raise UserError(
+                    f"there is no file or folder {name}; check the path (a hub data set is written owner/name)."
+                )
         else:
             texts = (t for path in _files(name, TEXT_KINDS) for t in _texts_of(path, dropped, strict))
         for text in texts:
@@ -107,7 +113,11 @@ def _parquet(path: Path) -> Iterator[str]:
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path} is no parquet file: {error}") from error
     names = file.schema_arrow.names
-    column = "text" if "text" in names else next((n for n in names if str(file.schema_arrow.field(n).type) in ("string", "large_string")), None)
+    column = (
+        "text"
+        if "text" in names
+        else next((n for n in names if str(file.schema_arrow.field(n).type) in ("string", "large_string")), None)
+    )
     if column is None:
         raise UserError(f"{path} has no text column, only {', '.join(names)}; expected one named text.")
     for batch in file.iter_batches(columns=[column]):
@@ -145,12 +155,16 @@ def _json_lines(path: Path, dropped: dict[str, int], strict: bool) -> Iterator[t
             _skip(dropped, "malformed_json", strict, where, f"one JSON value a line, got {line[:60]!r}")
 
 
-def local_conversations(names: Sequence[str], dropped: dict[str, int], strict: bool = False) -> Iterator[tuple[str, tuple[Message, ...]]]:
+def local_conversations(
+    names: Sequence[str], dropped: dict[str, int], strict: bool = False
+) -> Iterator[tuple[str, tuple[Message, ...]]]:
     """(split, messages) of all conversations in the files."""
     found = 0
     for name in names:
         if not Path(name).exists():
-            raise UserError(f"there is no file or folder {name}; --chat expects .jsonl or .json files of conversations.")
+            raise UserError(
+                f"there is no file or folder {name}; --chat expects .jsonl or .json files of conversations."
+            )
         for path in _files(name, CHAT_KINDS):
             for where, row in _rows(path, dropped, strict):
                 messages = conversation_of(row)
@@ -158,12 +172,20 @@ def local_conversations(names: Sequence[str], dropped: dict[str, int], strict: b
                     expected = '{"messages": [{"role", "content"}, ...]}'
                     _skip(dropped, "no_conversation", strict, where, expected)
                 elif not alternates(messages):
-                    _skip(dropped, "not_alternating", strict, where, "an optional system message, then user and assistant in turn")
+                    _skip(
+                        dropped,
+                        "not_alternating",
+                        strict,
+                        where,
+                        "an optional system message, then user and assistant in turn",
+                    )
                 else:
                     found += 1
                     yield split_of(str([m.to_dict() for m in messages])), messages
     if names and not found:
-        raise UserError(f"no conversation could be read from {', '.join(names)} ({dropped or 'nothing found'}); see README for the formats.")
+        raise UserError(
+            f"no conversation could be read from {', '.join(names)} ({dropped or 'nothing found'}); see README for the formats."
+        )
 
 
 def _rows(path: Path, dropped: dict[str, int], strict: bool) -> Iterator[tuple[str, Any]]:
@@ -185,7 +207,11 @@ def conversation_of(row: Any) -> tuple[Message, ...] | None:
     if isinstance(row, dict):
         if isinstance(row.get("conversations"), list):
             names = {"human": "user", "gpt": "assistant"}
-            row = [{"role": names.get(m.get("from"), m.get("from")), "content": m.get("value")} for m in row["conversations"] if isinstance(m, dict)]
+            row = [
+                {"role": names.get(str(m.get("from")), m.get("from")), "content": m.get("value")}
+                for m in row["conversations"]
+                if isinstance(m, dict)
+            ]
         elif isinstance(row.get("messages"), list):
             row = row["messages"]
         else:
@@ -198,7 +224,11 @@ def conversation_of(row: Any) -> tuple[Message, ...] | None:
         return None
     messages = []
     for m in row:
-        if not isinstance(m, dict) or not isinstance(m.get("content"), str) or m.get("role") not in ("system", "user", "assistant"):
+        if (
+            not isinstance(m, dict)
+            or not isinstance(m.get("content"), str)
+            or m.get("role") not in ("system", "user", "assistant")
+        ):
             return None
         # Tool calls of other formats are read as plain talk: their results are not in the conversation.
         messages.append(Message(m["role"], m["content"]))

@@ -49,8 +49,10 @@ class Packed:
     @classmethod
     def load(cls, folder: Path) -> Packed:
         """Map what `save` wrote into memory."""
-        arrays = [np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in ("tokens", "segments", "counted")]
-        return cls(*arrays, read_json(folder / "dropped.json"))
+        arrays = [
+            np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in ("tokens", "segments", "counted")
+        ]
+        return cls(arrays[0], arrays[1], arrays[2], read_json(folder / "dropped.json"))
 
 
 def fit(item: Item, length: int, end: int | None, dropped: Counter[str]) -> list[tuple[list[int], list[bool]]]:
@@ -82,15 +84,15 @@ def pack(items: Iterable[Item], context: int, pad: int, end: int | None = None) 
             need = len(piece[0])
             at = bisect_left(spaces, (need, -1))
             if at < len(spaces):
-                free, row = spaces.pop(at)
-                rows[row].append(piece)
+                free, where = spaces.pop(at)
+                rows[where].append(piece)
             else:
-                free, row = length, len(rows)
+                free, where = length, len(rows)
                 rows.append([piece])
                 if len(spaces) >= OPEN_ROWS:
                     spaces.pop(0)  # the fullest is closed
             if free - need > 1:
-                entry = (free - need, row)
+                entry = (free - need, where)
                 spaces.insert(bisect_left(spaces, entry), entry)
     tokens = np.full((len(rows), length), pad, dtype=np.uint32)
     segments = np.zeros((len(rows), length), dtype=np.int16)

@@ -37,7 +37,8 @@ def problems_for(world: World, skills: Sequence[str], n: int, split: str, seed: 
     others."""
     problems = []
     for name in skills:
-        dice, seen = Dice(stable_hash("eval", world.config.seed, seed, name, split)), set()
+        dice = Dice(stable_hash("eval", world.config.seed, seed, name, split))
+        seen: set[object] = set()
         tries = 0
         while len(seen) < n or tries >= 4 * n:
             problem = sample(name, world, dice, split)
@@ -61,7 +62,10 @@ class SkillResults:
 
 
 def evaluate_skills(
-    engine: Engine, problems: Sequence[Problem], max_tokens: int = 130, progress: Callable[[int], None] | None = None,
+    engine: Engine,
+    problems: Sequence[Problem],
+    max_tokens: int = 130,
+    progress: Callable[[int], None] | None = None,
     check: Callable[[Problem, Sequence[Any]], Verdict] | None = None,
 ) -> SkillResults:
     """Greedy replies to all problems in one batch, judged by their skills' checkers. A problem with a counterfactual
@@ -83,7 +87,9 @@ def evaluate_skills(
             if p.skill == unknown.NAME:
                 invented.append(unknown.made_up(p, reply.messages))
             if not (verdict.right and ended) and p.skill not in mistakes:
-                said = "\n".join(m.content + (f" [{m.call.name} {m.call.arguments}]" if m.call else "") for m in reply.messages)
+                said = "\n".join(
+                    m.content + (f" [{m.call.name} {m.call.arguments}]" if m.call else "") for m in reply.messages
+                )
                 mistakes[p.skill] = {"prompt": p.prompt[-1].content, "reply": said, "why": verdict.why or reply.finish}
         by_skill.setdefault(problem.skill, []).append(right)
     scores = {name: Score.of(sum(rights), len(rights)) for name, rights in by_skill.items()}

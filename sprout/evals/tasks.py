@@ -52,7 +52,9 @@ def _hellaswag(row: dict[str, Any]) -> Item:
 
 def _mmlu(row: dict[str, Any]) -> Item:
     listed = "\n".join(f"{letter}. {c}" for letter, c in zip("ABCD", row["choices"], strict=True))
-    return Item(tuple((f"{row['question'].strip()}\n{listed}\nAnswer:", f" {letter}") for letter in "ABCD"), int(row["answer"]))
+    return Item(
+        tuple((f"{row['question'].strip()}\n{listed}\nAnswer:", f" {letter}") for letter in "ABCD"), int(row["answer"])
+    )
 
 
 ICL: dict[str, Callable[[dict[str, Any]], Item]] = {"winograd_wsc": _schema, "winogrande": _schema}
@@ -88,7 +90,9 @@ def _read(path: Path, make: Callable[[dict[str, Any]], Item]) -> list[Item]:
         try:
             items.append(make(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} line {number} is not in the form of this task ({error!r}); see README for the files.") from error
+            raise UserError(
+                f"{path} line {number} is not in the form of this task ({error!r}); see README for the files."
+            ) from error
     return items
 
 
@@ -114,7 +118,9 @@ class TaskScore:
 
 
 @torch.no_grad()
-def pair_losses(model: GPT, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], batch: int = 32) -> tuple[list[float], list[bool], int]:
+def pair_losses(
+    model: GPT, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], batch: int = 32
+) -> tuple[list[float], list[bool], int]:
     """For each (context, continuation): the mean nats a token of the continuation, whether each of its tokens is the
     likeliest, and in all how many prompts were cropped from the left to the model's context."""
     start = tokenizer.specials["<|endoftext|>"]
@@ -130,14 +136,14 @@ def pair_losses(model: GPT, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str
     for at in range(0, len(order), batch):
         part = order[at : at + batch]
         longest = max(len(rows[i][0]) for i in part)
-        ids = torch.full((len(part), longest), start)
+        table_ids = torch.full((len(part), longest), start)
         for r, i in enumerate(part):
-            ids[r, : len(rows[i][0])] = torch.tensor(rows[i][0])
-        logp = model.logits(model(ids[:, :-1])).float().log_softmax(-1)
+            table_ids[r, : len(rows[i][0])] = torch.tensor(rows[i][0])
+        logp = model.logits(model(table_ids[:, :-1])).float().log_softmax(-1)
         best = logp.argmax(-1)
         for r, i in enumerate(part):
             n, length = rows[i][1], len(rows[i][0])
-            target = ids[r, length - n : length]
+            target = table_ids[r, length - n : length]
             got = logp[r, length - n - 1 : length - 1]
             losses[i] = -float(got.gather(1, target[:, None]).mean())
             exact[i] = bool((best[r, length - n - 1 : length - 1] == target).all())
@@ -155,7 +161,9 @@ def evaluate_task(model: GPT, tokenizer: Tokenizer, folder: Path, name: str, lim
     chosen = chosen[: limit or None]
     pairs: list[tuple[str, str]] = []
     for i in chosen:
-        others = random.Random(seed + i).sample([j for j in range(len(pool)) if pool is not items or j != i], min(shots, len(pool) - 1))
+        others = random.Random(seed + i).sample(
+            [j for j in range(len(pool)) if pool is not items or j != i], min(shots, len(pool) - 1)
+        )
         examples = "".join("".join(pool[j].pairs[pool[j].gold]) + "\n\n" for j in others)
         pairs += [(examples + context, continuation) for context, continuation in items[i].pairs]
     losses, exact, cropped = pair_losses(model, tokenizer, pairs)
@@ -180,7 +188,9 @@ def evaluate_gsm8k(engine: Engine, folder: Path, limit: int) -> TaskScore:
     replies = engine.generate([Prompt(p.prompt) for p in able], Sampling(max_tokens=200))
     right = sum(check_gsm8k(p, r.messages).right for p, r in zip(able, replies, strict=True))
     score = right / max(1, len(problems))
-    return TaskScore(len(problems), score, score, len(problems) - len(able), "exact number; prompts too long count as wrong")
+    return TaskScore(
+        len(problems), score, score, len(problems) - len(able), "exact number; prompts too long count as wrong"
+    )
 
 
 def evaluate_tasks(
@@ -200,8 +210,14 @@ def evaluate_tasks(
         if not here.is_file():
             say(f"{name}: left out, {here} is not there")
             continue
-        scores[name] = evaluate_gsm8k(engine, folder, limit) if name == "gsm8k" else evaluate_task(engine.model, engine.tokenizer, folder, name, limit)
-        say(f"{name}: {scores[name].score:.3f} of {scores[name].n} ({scores[name].metric}); {scores[name].cropped} prompts cropped")
+        scores[name] = (
+            evaluate_gsm8k(engine, folder, limit)
+            if name == "gsm8k"
+            else evaluate_task(engine.model, engine.tokenizer, folder, name, limit)
+        )
+        say(
+            f"{name}: {scores[name].score:.3f} of {scores[name].n} ({scores[name].metric}); {scores[name].cropped} prompts cropped"
+        )
     present = [n for n in CORE if n in scores]
     if present:
         mean = sum(scores[n].centred for n in present) / len(present)

@@ -1,17 +1,17 @@
 """One dial, `depth`, from which shape, batch, horizon, learning rates and weight decay follow.
 
- (1) width = depth x aspect, aspect from 32 at depth 4 to 64 at depth 12 and above, rounded up to whole heads. Small
-     models want to be deep for their width (arXiv 2402.14905); 64 is nanochat's ratio for the large ones.
- (2) head size 64 (128 from width 768 on); as many heads as fit the width; half as many key/value heads
-     (arXiv 2305.13245), or the nearest number below that divides the heads.
- (3) hidden = 8/3 width (arXiv 2002.05202), rounded up to a multiple of 64.
- (4) horizon = 20 tokens per matrix parameter (arXiv 2203.15556), unless time or tokens are given.
- (5) batch = 2^13 tokens x sqrt(horizon / 20M) (critical batch grows as the square root of the data, arXiv 2505.13738),
-     rounded to a power of two, at least 2^12 and at most 2^20.
- (6) learning rates x sqrt(batch / 2^13) (arXiv 2405.14578), at most x 2; those of embedding and head also
-     x (width / 128)^-1/2 (arXiv 2011.14522, softened as in nanochat).
- (7) weight decay = 1 / (lr x steps), so that the weights' memory is one run long (arXiv 2405.13698); at most 0.2.
-     It stays finite for every depth: short runs of small models have few steps, and the ceiling holds.
+(1) width = depth x aspect, aspect from 32 at depth 4 to 64 at depth 12 and above, rounded up to whole heads. Small
+    models want to be deep for their width (arXiv 2402.14905); 64 is nanochat's ratio for the large ones.
+(2) head size 64 (128 from width 768 on); as many heads as fit the width; half as many key/value heads
+    (arXiv 2305.13245), or the nearest number below that divides the heads.
+(3) hidden = 8/3 width (arXiv 2002.05202), rounded up to a multiple of 64.
+(4) horizon = 20 tokens per matrix parameter (arXiv 2203.15556), unless time or tokens are given.
+(5) batch = 2^13 tokens x sqrt(horizon / 20M) (critical batch grows as the square root of the data, arXiv 2505.13738),
+    rounded to a power of two, at least 2^12 and at most 2^20.
+(6) learning rates x sqrt(batch / 2^13) (arXiv 2405.14578), at most x 2; those of embedding and head also
+    x (width / 128)^-1/2 (arXiv 2011.14522, softened as in nanochat).
+(7) weight decay = 1 / (lr x steps), so that the weights' memory is one run long (arXiv 2405.13698); at most 0.2.
+    It stays finite for every depth: short runs of small models have few steps, and the ceiling holds.
 """
 
 from __future__ import annotations

@@ -124,7 +124,9 @@ class GPT(nn.Module):
         """The embedding table as it is used: each row normed, (V, C) float32."""
         return norm(self.embed, self.config.eps)
 
-    def step(self, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor, last: Tensor | None = None) -> Tensor:
+    def step(
+        self, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor, last: Tensor | None = None
+    ) -> Tensor:
         """Logits for new tokens, with keys and values of earlier ones read from `cache` and of these written to it.
 
         ids (B, T) int64 are the next tokens of `rows` (B,) of the cache; starts (B,) counts what each row holds

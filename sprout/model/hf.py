@@ -67,7 +67,9 @@ def save_hf(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
 def load_hf(folder: Path) -> tuple[GPT, Tokenizer]:
     """Read what `save_hf` wrote. Raises UserError for a missing, damaged or foreign folder."""
     if not (folder / "config.json").is_file():
-        raise UserError(f"there is no model in {folder}; expected config.json and model.safetensors. Grow one with: sprout grow")
+        raise UserError(
+            f"there is no model in {folder}; expected config.json and model.safetensors. Grow one with: sprout grow"
+        )
     tokenizer = Tokenizer.load(folder)
     try:
         plain = read_json(folder / "config.json")
@@ -77,7 +79,11 @@ def load_hf(folder: Path) -> tuple[GPT, Tokenizer]:
             plain["rope_theta"], plain["tie_word_embeddings"], plain["rms_norm_eps"],
         )  # fmt: skip
         weights = load((folder / "model.safetensors").read_bytes())
-        state = {f"blocks.{i}.{ours}": weights[f"model.layers.{i}.{theirs}.weight"] for i in range(config.layers) for ours, theirs in MATRICES.items()}
+        state = {
+            f"blocks.{i}.{ours}": weights[f"model.layers.{i}.{theirs}.weight"]
+            for i in range(config.layers)
+            for ours, theirs in MATRICES.items()
+        }
         state["embed"] = weights["model.embed_tokens.weight"]
         if not config.tied:
             state["head"] = weights["lm_head.weight"]
@@ -86,5 +92,7 @@ def load_hf(folder: Path) -> tuple[GPT, Tokenizer]:
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"the model in {folder} is damaged or not one of ours: {error}") from error
     if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model {config.vocab_size}; they don't belong together.")
+        raise UserError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model {config.vocab_size}; they don't belong together."
+        )
     return model, tokenizer

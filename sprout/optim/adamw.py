@@ -6,7 +6,15 @@ from torch import Tensor
 
 
 def adamw_update(
-    p: Tensor, g: Tensor, m: Tensor, v: Tensor, step: int, lr: float, betas: tuple[float, float], eps: float, decay: float
+    p: Tensor,
+    g: Tensor,
+    m: Tensor,
+    v: Tensor,
+    step: int,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    decay: float,
 ) -> None:
     """One step on p in place; g, m, v have its shape; `step` counts from 1 and corrects the averages' start at 0."""
     m.lerp_(g, 1 - betas[0])

@@ -24,7 +24,9 @@ def orthogonalise(g: Tensor, steps: int = 5, dtype: torch.dtype = torch.float32)
     return (x.mT if tall else x).float()
 
 
-def muon_update(p: Tensor, g: Tensor, momentum: Tensor, lr: float, beta: float, decay: float, dtype: torch.dtype) -> None:
+def muon_update(
+    p: Tensor, g: Tensor, momentum: Tensor, lr: float, beta: float, decay: float, dtype: torch.dtype
+) -> None:
     """One step on matrices p (n, rows, columns) in place; g is their gradient, `momentum` their running average.
 
     The step of a matrix taller than wide is scaled by sqrt(rows / columns), so that outputs move equally far.

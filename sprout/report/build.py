@@ -83,8 +83,12 @@ def skills_picture(stages: dict[str, Any]) -> str:
                 if score := s["skills"].get(name):
                     place = y + (i - len(shown) / 2) * 0.16
                     axes.plot([score["low"], score["high"]], [place] * 2, color=f"C{i}", linewidth=1)
-                    axes.plot([score["rate"]], [place], "o", color=f"C{i}", markersize=3.5, label=stage if y == 0 else None)
-        axes.set(yticks=range(len(names)), yticklabels=names, xlim=(-0.02, 1.02), xlabel="share of held-out problems right")
+                    axes.plot(
+                        [score["rate"]], [place], "o", color=f"C{i}", markersize=3.5, label=stage if y == 0 else None
+                    )
+        axes.set(
+            yticks=range(len(names)), yticklabels=names, xlim=(-0.02, 1.02), xlabel="share of held-out problems right"
+        )
         axes.invert_yaxis()
         axes.legend(frameon=False)
 
@@ -131,23 +135,51 @@ def sections(figures: dict[str, Any]) -> list[tuple[str, Any]]:
     if log := stages.get("reinforce", {}).get("rl"):
         parts.append(("Reinforcement", "reward"))
         if gain := stages["reinforce"].get("rl_gain"):
-            parts.append(("", f"Held-out {gain['skill']}: {_score(gain['before'])} before, {_score(gain['after'])} after."))
+            parts.append(
+                ("", f"Held-out {gain['skill']}: {_score(gain['before'])} before, {_score(gain['after'])} after.")
+            )
         first, end = log[0], log[-1]
         head = ["step", "reward", "all right", "all wrong", "length", "cut off", "entropy", "KL"]
         keys = ("step", "reward", "all_right", "all_wrong", "length", "cut", "entropy", "kl")
-        parts.append(("Why the reward moves", (head, [[f"{e[k]:.3g}" for k in keys] for e in (first, log[len(log) // 2], end)])))
+        parts.append(
+            ("Why the reward moves", (head, [[f"{e[k]:.3g}" for k in keys] for e in (first, log[len(log) // 2], end)]))
+        )
     prompts = [s["prompt"] for s in last["samples"]]
-    answers = [[p, *[s["samples"][i]["reply"] if i < len(s["samples"]) else "–" for s in stages.values()]] for i, p in enumerate(prompts)]
+    answers = [
+        [p, *[s["samples"][i]["reply"] if i < len(s["samples"]) else "–" for s in stages.values()]]
+        for i, p in enumerate(prompts)
+    ]
     parts.append(("The same prompts after each stage", (["prompt", *stages], answers)))
     if last.get("mistakes"):
-        parts.append(("One mistake of each skill", (["skill", "prompt", "reply", "why"], [[k, m["prompt"], m["reply"], m["why"]] for k, m in last["mistakes"].items()])))
+        parts.append(
+            (
+                "One mistake of each skill",
+                (
+                    ["skill", "prompt", "reply", "why"],
+                    [[k, m["prompt"], m["reply"], m["why"]] for k, m in last["mistakes"].items()],
+                ),
+            )
+        )
     if tasks := last.get("tasks"):
-        parts.append(("Public benchmarks", (["task", "n", "score", "metric"], [[k, str(v["n"]), f"{v['score']:.3f}", v["metric"]] for k, v in tasks.items()])))
+        parts.append(
+            (
+                "Public benchmarks",
+                (
+                    ["task", "n", "score", "metric"],
+                    [[k, str(v["n"]), f"{v['score']:.3f}", v["metric"]] for k, v in tasks.items()],
+                ),
+            )
+        )
     dropped = [[name, rule, f"{n:,}"] for name, s in stages.items() for rule, n in s.get("dropped", {}).items()]
     parts.append(("Dropped data", (["stage", "rule", "count"], dropped) if dropped else "Nothing was dropped or cut."))
     warnings = [w for s in stages.values() for w in s.get("warnings", [])]
     parts.append(("Warnings", "\n".join(warnings) or "None."))
-    parts.append(("How it was grown", (["", ""], [[k, str(v)] for k, v in {**config, **figures.get("plan", {}), **machine}.items()])))
+    parts.append(
+        (
+            "How it was grown",
+            (["", ""], [[k, str(v)] for k, v in {**config, **figures.get("plan", {}), **machine}.items()]),
+        )
+    )
     parts.append(("Talk to it", f"sprout chat --model {figures['run_path']}"))
     return parts
 
@@ -160,7 +192,9 @@ vertical-align:top;white-space:pre-wrap}th{background:#eee}svg{max-width:100%;he
 
 def page(figures: dict[str, Any], pictures: dict[str, str]) -> str:
     """The report as one HTML page. Whatever a model wrote is escaped."""
-    out = [f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>{html.escape(figures['run'])}</title>"]
+    out = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>{html.escape(figures['run'])}</title>"
+    ]
     out.append(f"<style>{CSS}</style><h1>Sprout: {html.escape(figures['run'])}</h1>")
     for title, content in sections(figures):
         if title:

@@ -51,12 +51,20 @@ class Rollouts:
 
 
 def roll_out(
-    engine: Engine, problems: Sequence[Problem], check: Callable[[Problem, Sequence[Any]], Verdict], config: ReinforceConfig, step: int
+    engine: Engine,
+    problems: Sequence[Problem],
+    check: Callable[[Problem, Sequence[Any]], Verdict],
+    config: ReinforceConfig,
+    step: int,
 ) -> Rollouts:
     """Sample `config.replies` replies to each problem; the reward is 1 for a right and ended one, else 0."""
     asked = [p for p in problems for _ in range(config.replies)]
     rank = world()[0]
-    sampling = Sampling(config.temperature, max_tokens=config.max_tokens, seed=((config.seed * 1000 + rank) * 100_000 + step) * len(asked))
+    sampling = Sampling(
+        config.temperature,
+        max_tokens=config.max_tokens,
+        seed=((config.seed * 1000 + rank) * 100_000 + step) * len(asked),
+    )
     completions = engine.generate([Prompt(p.prompt, p.tools) for p in asked], sampling)
     right = [check(p, c.messages).right and c.finish == "stop" for p, c in zip(asked, completions, strict=True)]
     return Rollouts(completions, torch.tensor(right, dtype=torch.float32).view(len(problems), config.replies))
@@ -78,8 +86,14 @@ def token_logprobs(model: GPT, completions: Sequence[Completion], pad: int) -> t
 
 
 def reinforce(
-    model: GPT, tokenizer: Tokenizer, toolbox: Toolbox, problems: Iterator[Problem],
-    check: Callable[[Problem, Sequence[Any]], Verdict], config: ReinforceConfig, folder: Path, say: Callable[[str], None] = print,
+    model: GPT,
+    tokenizer: Tokenizer,
+    toolbox: Toolbox,
+    problems: Iterator[Problem],
+    check: Callable[[Problem, Sequence[Any]], Verdict],
+    config: ReinforceConfig,
+    folder: Path,
+    say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Train `model` in place on problems from an endless iterator; go on from a checkpoint in `folder` if there is one.
 
@@ -140,7 +154,9 @@ def reinforce(
                 "kl": kl,
             }
             now = time.perf_counter()
-            log.append({k: v if k == "step" else mean_scalar(v) for k, v in entry.items()} | {"seconds": spent + now - began})
+            log.append(
+                {k: v if k == "step" else mean_scalar(v) for k, v in entry.items()} | {"seconds": spent + now - began}
+            )
             bar.set_postfix_str(
                 f"reward {entry['reward']:.2f}, all right {entry['all_right']:.0%}, all wrong {entry['all_wrong']:.0%}, KL {kl:.3f}",
                 refresh=False,
@@ -153,7 +169,9 @@ def reinforce(
                     save_checkpoint(folder, Checkpoint(step + 1, model.state_dict(), state, meta))
                 saved = time.perf_counter()
             if stop:
-                raise Interrupted(f"reinforce: saved at step {step + 1} of {config.steps}; run the same command to go on")
+                raise Interrupted(
+                    f"reinforce: saved at step {step + 1} of {config.steps}; run the same command to go on"
+                )
     finally:
         model.dtype = dtype
         bar.close()

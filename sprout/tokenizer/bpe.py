@@ -6,6 +6,7 @@ A word is a tuple of token ids; ids 0 to 255 are the bytes; merge number i makes
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
@@ -37,7 +38,7 @@ def train_merges(word_counts: Mapping[bytes, int], merges: int) -> list[Pair]:
     pair_counts: Counter[Pair] = Counter()
     where: dict[Pair, set[int]] = defaultdict(set)
     for w, (word, count) in enumerate(zip(words, counts, strict=True)):
-        for pair in zip(word, word[1:], strict=False):
+        for pair in itertools.pairwise(word):
             pair_counts[pair] += count
             where[pair].add(w)
     heap = [_entry(pair, count, spelled) for pair, count in pair_counts.items()]
@@ -56,7 +57,7 @@ def train_merges(word_counts: Mapping[bytes, int], merges: int) -> list[Pair]:
         for w in where.pop(pair):
             old, count = words[w], counts[w]
             words[w] = merge_pair(old, pair, new)
-            for p in zip(old, old[1:], strict=False):
+            for p in itertools.pairwise(old):
                 pair_counts[p] -= count
                 changed.add(p)
             for p in zip(words[w], words[w][1:], strict=False):

@@ -24,7 +24,9 @@ def with_tools(messages: Sequence[Message], tools: Sequence[str]) -> list[Messag
     return [Message("system", line), *[m for m in messages if m.role != "system"]]
 
 
-def render(tokenizer: Tokenizer, messages: Sequence[Message], tools: Sequence[str] = ()) -> tuple[list[int], list[bool]]:
+def render(
+    tokenizer: Tokenizer, messages: Sequence[Message], tools: Sequence[str] = ()
+) -> tuple[list[int], list[bool]]:
     """Ids of a conversation and the loss mask: True for what the assistant says, its <|end|> included."""
     special = tokenizer.specials
     ids, mask = [special["<|endoftext|>"]], [False]

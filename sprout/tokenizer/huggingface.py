@@ -49,30 +49,55 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
         return "".join(letters[b] for b in tokenizer.tokens[i])
 
     added = [
-        {"id": i, "content": name, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        {
+            "id": i,
+            "content": name,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
         for name, i in tokenizer.specials.items()
     ]
     split = {"type": "Split", "pattern": {"Regex": tokenizer.pattern}, "behavior": "Isolated", "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     vocabulary = {spell(i): i for i in range(len(tokenizer.tokens))}
     model = {
-        "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-        "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": vocabulary,
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": vocabulary,
         "merges": [[spell(a), spell(b)] for a, b in tokenizer.merges],
     }
     write_json(
         folder / "tokenizer.json",
         {
-            "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": added,
+            "normalizer": None,
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
-            "post_processor": None, "decoder": byte_level, "model": model,
+            "post_processor": None,
+            "decoder": byte_level,
+            "model": model,
         },
     )
     write_json(
         folder / "tokenizer_config.json",
         {
-            "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|endoftext|>", "eos_token": "<|end|>",
-            "pad_token": "<|endoftext|>", "add_bos_token": False, "clean_up_tokenization_spaces": False,
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": "<|endoftext|>",
+            "eos_token": "<|end|>",
+            "pad_token": "<|endoftext|>",
+            "add_bos_token": False,
+            "clean_up_tokenization_spaces": False,
             "chat_template": CHAT_TEMPLATE,
         },
     )
@@ -91,6 +116,8 @@ def load(folder: Path) -> Tokenizer:
         pattern = plain["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]
         return Tokenizer(tokens, merges, specials, pattern)
     except FileNotFoundError:
-        raise UserError(f"there is no tokenizer in {folder}; expected a file tokenizer.json. Grow or name another run.") from None
+        raise UserError(
+            f"there is no tokenizer in {folder}; expected a file tokenizer.json. Grow or name another run."
+        ) from None
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"{path} is damaged or not a tokenizer of this kind ({error!r}); write it anew.") from error

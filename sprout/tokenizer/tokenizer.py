@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,11 @@ class Tokenizer:
     """Byte-level BPE. Special tokens are no part of `encode`: text that looks like one stays text."""
 
     def __init__(
-        self, tokens: Sequence[bytes], merges: Sequence[Pair], specials: Sequence[str] = SPECIALS, pattern: str = PATTERN
+        self,
+        tokens: Sequence[bytes],
+        merges: Sequence[Pair],
+        specials: Sequence[str] = SPECIALS,
+        pattern: str = PATTERN,
     ) -> None:
         """`tokens[i]` is what id i spells, `merges` pairs of ids, the first learned first; specials take the last ids."""
         self.tokens = list(tokens)
@@ -46,7 +50,9 @@ class Tokenizer:
         """Learn from texts; vocab_size counts bytes, merges and specials. Raises UserError for an impossible size."""
         merges = vocab_size - 256 - len(SPECIALS)
         if merges < 0:
-            raise UserError(f"vocab_size is {vocab_size}; expected at least {256 + len(SPECIALS)} (bytes and specials).")
+            raise UserError(
+                f"vocab_size is {vocab_size}; expected at least {256 + len(SPECIALS)} (bytes and specials)."
+            )
         counts: Counter[str] = Counter()
         split = regex.compile(PATTERN).findall
         for text in texts:
@@ -56,6 +62,22 @@ class Tokenizer:
         for a, b in learned:
             tokens.append(tokens[a] + tokens[b])
         return cls(tokens, learned)
+
+    @classmethod
+    def from_ranks(cls, ranks: Mapping[bytes, int], specials: Sequence[str], pattern: str) -> Tokenizer:
+        """From a vocabulary that lists tokens in the order learned, without naming their halves (as tiktoken's files
+        do): the halves of a token are what the earlier merges leave of it."""
+        tokens = sorted(ranks, key=lambda t: ranks[t])
+        known: dict[Pair, tuple[int, int]] = {}
+        merges = []
+        for token in tokens:
+            if len(token) > 1:
+                halves = encode_word([ranks[bytes([b])] for b in token], known)
+                if len(halves) != 2:
+                    raise UserError(f"token {token!r} can't be made from earlier ones; expected ranks of byte pair encoding.")
+                known[halves[0], halves[1]] = (ranks[token], ranks[token])
+                merges.append((halves[0], halves[1]))
+        return cls(tokens, merges, specials, pattern)
 
     @property
     def fingerprint(self) -> str:

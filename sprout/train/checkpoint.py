@@ -62,7 +62,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         temporary.mkdir()
         hashes = {
             "model.safetensors": _write_synced(temporary / "model.safetensors", save(_plain(checkpoint.weights))),
-            "optimizer.safetensors": _write_synced(temporary / "optimizer.safetensors", save(_plain(checkpoint.optimizer))),
+            "optimizer.safetensors": _write_synced(
+                temporary / "optimizer.safetensors", save(_plain(checkpoint.optimizer))
+            ),
         }
         meta = {"step": checkpoint.step, "sha256": hashes, **checkpoint.meta}
         _write_synced(temporary / "meta.json", json.dumps(meta).encode())

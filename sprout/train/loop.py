@@ -75,7 +75,13 @@ def backward_step(loss: LossFunction, batch: Batch, micro_rows: int) -> float:
 
 
 def train(
-    model: GPT, loss: LossFunction, data: Packed, config: LoopConfig, folder: Path, name: str, compute: Compute,
+    model: GPT,
+    loss: LossFunction,
+    data: Packed,
+    config: LoopConfig,
+    folder: Path,
+    name: str,
+    compute: Compute,
     say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Train `model` in place for `config.steps` steps; go on from a checkpoint in `folder` if there is one.
@@ -124,7 +130,13 @@ def train(
             if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
                 seconds = spent + now - began
                 curve.append(
-                    {"step": step + 1, "tokens": (step + 1) * tokens_per_step, "loss": value, "lr": multiplier, "seconds": seconds}
+                    {
+                        "step": step + 1,
+                        "tokens": (step + 1) * tokens_per_step,
+                        "loss": value,
+                        "lr": multiplier,
+                        "seconds": seconds,
+                    }
                 )
                 speed = (step + 1 - start) * tokens_per_step / (now - began)
                 bar.set_postfix_str(f"loss {value:.3f}, {speed / 1000:.1f}k tokens/s", refresh=False)

@@ -5,4 +5,15 @@ from sprout.world.dice import Dice
 from sprout.world.state import World, WorldConfig, build_world, fresh_person
 from sprout.world.types import Document, Problem, Reply, Verdict, final_text
 
-__all__ = ["Dice", "Document", "Problem", "Reply", "Verdict", "World", "WorldConfig", "build_world", "final_text", "fresh_person"]
+__all__ = [
+    "Dice",
+    "Document",
+    "Problem",
+    "Reply",
+    "Verdict",
+    "World",
+    "WorldConfig",
+    "build_world",
+    "final_text",
+    "fresh_person",
+]

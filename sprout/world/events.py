@@ -31,7 +31,9 @@ def simulate(dice: Dice, people: Sequence[Person], places: Sequence[Place], shop
     events = []
     for place in places:
         bridge = place.founded + dice.integer(5, 40)
-        events.append(Event(bridge, "bridge", place.name, "", f"a bridge over the {place.river} was built at {place.name}", ""))
+        events.append(
+            Event(bridge, "bridge", place.name, "", f"a bridge over the {place.river} was built at {place.name}", "")
+        )
         flood = bridge + dice.integer(5, 60)
         events.append(Event(flood, "flood", place.name, "", f"the {place.river} flooded and broke the bridge at {place.name}",
                             "after weeks of rain"))  # fmt: skip

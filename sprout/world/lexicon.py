@@ -22,7 +22,9 @@ FOODS = _words(
     "lettuce mushrooms apples pears plums cherries grapes berries figs dates nuts almonds walnuts eggs fish ham bacon "
     "sausage pie cake pudding jam biscuits pancakes noodles dumplings salad tea coffee milk cider juice pepper garlic"
 )
-DISHES = _words("soup stew porridge pancakes dumplings noodles cheese honey plums cherries pie cake bread figs salad rice")
+DISHES = _words(
+    "soup stew porridge pancakes dumplings noodles cheese honey plums cherries pie cake bread figs salad rice"
+)
 INSTRUMENTS = _words("flute drum fiddle harp lute horn piano guitar trumpet whistle bell zither cello organ pipe banjo")
 TRADES = _words(
     "baker miller smith tailor weaver potter carpenter farmer fisher painter teacher doctor sailor gardener printer mason"
@@ -71,13 +73,17 @@ PLANTS = _words(
     "oak elm ash birch willow pine maple rose lily daisy poppy violet tulip ivy fern moss clover thistle nettle mint thyme "
     "sage basil rosemary lavender barley wheat oats rye corn"
 )
-BODY = _words("hand arm foot leg knee head ear eye nose mouth finger thumb shoulder back heart hair chin cheek elbow neck")
+BODY = _words(
+    "hand arm foot leg knee head ear eye nose mouth finger thumb shoulder back heart hair chin cheek elbow neck"
+)
 ROOMS = _words("kitchen cellar attic hall parlour stable barn workshop garden yard porch pantry library tower office")
 PLACES_NEAR = _words(
     "river hill forest meadow market harbour mill church school square well road field lake shore valley orchard cave "
     "marsh island inn tavern bakery forge quarry pond spring crossroads lighthouse vineyard pasture"
 )
-KIN = _words("mother father sister brother aunt uncle cousin grandmother grandfather neighbour nephew niece daughter son")
+KIN = _words(
+    "mother father sister brother aunt uncle cousin grandmother grandfather neighbour nephew niece daughter son"
+)
 NUMBERS = _words("zero one two three four five six seven eight nine ten eleven twelve")
 VERBS = tuple(
     tuple(entry.split("/"))
@@ -106,5 +112,7 @@ VERBS = tuple(
 )
 # Everyday words for spelling and counting letters, beside the lists above.
 SHORT_WORDS = tuple(
-    sorted(w for w in {*ANIMALS, *FOODS, *OBJECTS, *ADJECTIVES, *PLANTS, *BODY, *ROOMS, *PLACES_NEAR} if 3 <= len(w) <= 8)
+    sorted(
+        w for w in {*ANIMALS, *FOODS, *OBJECTS, *ADJECTIVES, *PLANTS, *BODY, *ROOMS, *PLACES_NEAR} if 3 <= len(w) <= 8
+    )
 )

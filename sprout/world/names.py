@@ -5,7 +5,7 @@ from __future__ import annotations
 from sprout.common.hashing import stable_hash
 from sprout.world.dice import Dice
 
-ONSETS = tuple("b d f g h k l m n p r s t v".split()) + ("br", "dr", "st", "th")
+ONSETS = (*tuple("b d f g h k l m n p r s t v".split()), "br", "dr", "st", "th")
 VOWELS = tuple("a e i o u".split())
 ENDS_FIRST = ("n", "l", "ra", "m", "ric", "la", "na", "s", "do", "mi")
 ENDS_FAMILY = ("ner", "ton", "well", "ford", "man", "by", "rick", "der", "lin", "sen")
@@ -15,7 +15,9 @@ ENDS_THING = ("scope", "graph", "loom", "phone", "meter", "wheel", "press", "lif
 
 def syllables(dice: Dice, ends: tuple[str, ...]) -> str:
     """Two syllables and an ending, capitalised: 'Tovaner'."""
-    return (dice.pick(ONSETS) + dice.pick(VOWELS) + dice.pick(ONSETS) + dice.pick(VOWELS) + dice.pick(ends)).capitalize()
+    return (
+        dice.pick(ONSETS) + dice.pick(VOWELS) + dice.pick(ONSETS) + dice.pick(VOWELS) + dice.pick(ends)
+    ).capitalize()
 
 
 def family_of(name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import log2
 
@@ -29,7 +30,12 @@ PERSON_RELATIONS = ("home", "trade", "born", "food", "pet", "instrument", "colou
 PLACE_RELATIONS = ("kind", "region", "river", "founded", "known_for")
 SHOP_RELATIONS = ("place", "owner", "opens", "closed_on")
 INVENTION_RELATIONS = ("inventor", "year", "material")
-RELATIONS = {"person": PERSON_RELATIONS, "place": PLACE_RELATIONS, "shop": SHOP_RELATIONS, "invention": INVENTION_RELATIONS}
+RELATIONS = {
+    "person": PERSON_RELATIONS,
+    "place": PLACE_RELATIONS,
+    "shop": SHOP_RELATIONS,
+    "invention": INVENTION_RELATIONS,
+}
 FIRST_YEAR, LAST_YEAR = 1600, 1960  # places are founded from here on; the youngest people are born here
 
 
@@ -204,12 +210,20 @@ def fresh_person(dice: Dice, homes: tuple[str, ...] | None = None) -> Person:
 def build_world(config: WorldConfig) -> World:
     """The world of a config; the same for the same config, on every machine."""
     dice, family = Dice(config.seed), config.name_family
-    places = []
+    places: list[Place] = []
     for i in range(config.places):
         name = _unused(lambda: make_name(dice, ENDS_PLACE, family), {p.name for p in places})
         year = dice.integer(FIRST_YEAR, 1850)
         places.append(
-            Place(f"place:{i}", name, dice.pick(PLACE_KINDS), dice.pick(REGIONS), dice.pick(RIVERS), year, dice.pick(PRODUCTS))
+            Place(
+                f"place:{i}",
+                name,
+                dice.pick(PLACE_KINDS),
+                dice.pick(REGIONS),
+                dice.pick(RIVERS),
+                year,
+                dice.pick(PRODUCTS),
+            )
         )
     homes = tuple(p.name for p in places)
     people: list[Person] = []
@@ -229,16 +243,18 @@ def build_world(config: WorldConfig) -> World:
         person = _person(dice, f"stranger:{len(strangers)}", homes, names, family)
         if person.first not in firsts:
             strangers[person.name] = person
-    shops = []
+    shops: list[Shop] = []
     keepers = [p for p in people if p.trade in SHOP_TRADES] or people
     for i in range(config.shops):
         owner = keepers[i % len(keepers)]
         trade = owner.trade if owner.trade in SHOP_GOODS else dice.pick(SHOP_TRADES)
         goods = tuple((good, dice.integer(2, 30)) for good in SHOP_GOODS[trade])
-        name = _unused(lambda: f"the {dice.pick(COLOURS).capitalize()} {dice.pick(PETS).capitalize()}", {s.name for s in shops})
+        name = _unused(
+            lambda: f"the {dice.pick(COLOURS).capitalize()} {dice.pick(PETS).capitalize()}", {s.name for s in shops}
+        )
         hour = dice.integer(6, 10)
         shops.append(Shop(f"shop:{i}", name, owner.home, owner.name, goods, hour, hour + 9, dice.pick(WEEKDAYS)))
-    inventions = []
+    inventions: list[Invention] = []
     for i in range(config.inventions):
         inventor = dice.pick(people)
         name = "the " + _unused(lambda: make_name(dice, ENDS_THING, family).lower(), {v.name[4:] for v in inventions})
@@ -254,15 +270,25 @@ def build_world(config: WorldConfig) -> World:
         "material": len(MATERIALS),
     }  # fmt: skip
     told = tuple(
-        Fact(f"{e.id}/{r}", e.id, e.name, r, value_of(e, r), log2(choices[r])) for e in told_entities for r in RELATIONS[kind_of(e)]
+        Fact(f"{e.id}/{r}", e.id, e.name, r, value_of(e, r), log2(choices[r]))
+        for e in told_entities
+        for r in RELATIONS[kind_of(e)]
     )
     events = simulate(dice, people, places, shops)
     return World(
-        config, tuple(people), tuple(strangers.values()), tuple(places), tuple(shops), tuple(inventions), events, by_name, told
+        config,
+        tuple(people),
+        tuple(strangers.values()),
+        tuple(places),
+        tuple(shops),
+        tuple(inventions),
+        events,
+        by_name,
+        told,
     )
 
 
-def _unused(make, used: set[str]) -> str:  # type: ignore[no-untyped-def]
+def _unused(make: Callable[[], str], used: set[str]) -> str:
     while (name := make()) in used:
         pass
     return name

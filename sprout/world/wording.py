@@ -71,7 +71,16 @@ ASK: dict[str, tuple[str, ...]] = {
     "year": ("when was {n} invented", "in which year was {n} invented", "what year is {n} from"),
     "material": ("what is {n} made of", "which material is {n} made of", "what does one need to make {n}"),
 }  # fmt: skip
-ASK_FRAMES = ("{q}?", "{q}?", "{q}?", "please tell me, {q}?", "tell me, {q}?", "do you know {q_if}?", "I wonder, {q}?", "say, {q}?")
+ASK_FRAMES = (
+    "{q}?",
+    "{q}?",
+    "{q}?",
+    "please tell me, {q}?",
+    "tell me, {q}?",
+    "do you know {q_if}?",
+    "I wonder, {q}?",
+    "say, {q}?",
+)
 
 ANSWER = {
     "home": "{n} lives in {v}.", "trade": "{n} is a {v}.", "born": "{n} was born in {v}.", "food": "{n} likes {v}.",

@@ -25,7 +25,21 @@ from sprout.world.state import World
 from sprout.world.types import Document
 
 Writer = Callable[[World, Dice], Document]
-_MODULES = (encyclopedia, story, dialogue, quiz, diary, letter, news, recipe, textbook, schedule, program, shopping, history)
+_MODULES = (
+    encyclopedia,
+    story,
+    dialogue,
+    quiz,
+    diary,
+    letter,
+    news,
+    recipe,
+    textbook,
+    schedule,
+    program,
+    shopping,
+    history,
+)
 KINDS: dict[str, Writer] = {m.KIND: m.write for m in _MODULES}
 SHARES: dict[str, float] = {m.KIND: m.SHARE for m in _MODULES}
 PRACTICE = ("quiz", "textbook")  # kinds that practise skills

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from sprout.world.dice import Dice
-from sprout.world.lexicon import ADJECTIVES, ADVERBS, ANIMALS, EMOTIONS, KIN, MONTHS, OBJECTS, PLACES_NEAR, PLANTS, VERBS, WEATHER, WEEKDAYS
+from sprout.world.lexicon import (
+    ADJECTIVES,
+    ADVERBS,
+    ANIMALS,
+    EMOTIONS,
+    KIN,
+    MONTHS,
+    OBJECTS,
+    PLACES_NEAR,
+    PLANTS,
+    VERBS,
+    WEATHER,
+    WEEKDAYS,
+)
 from sprout.world.state import RELATIONS, Entity, Person, World, kind_of, value_of
 from sprout.world.wording import articles, capital, say
 
@@ -13,7 +26,9 @@ def pick_person(world: World, dice: Dice) -> Person:
     return dice.weighted(world.people, [(i + 1) ** -0.5 for i in range(len(world.people))])
 
 
-def tell(entity: Entity, dice: Dice, count: int, frames: bool = True, skip: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
+def tell(
+    entity: Entity, dice: Dice, count: int, frames: bool = True, skip: tuple[str, ...] = ()
+) -> tuple[list[str], list[str]]:
     """`count` facts of an entity as sentences, the first with the full name, later ones often with a pronoun; and the
     facts' ids."""
     relations = [r for r in RELATIONS[kind_of(entity)] if r not in skip]
@@ -69,7 +84,14 @@ def moment(dice: Dice) -> str:
 
 def scene(dice: Dice, who: str = "") -> str:
     """A sentence of everyday life, out of many parts."""
-    who = who or dice.pick((f"the {dice.pick(ADJECTIVES)} {dice.pick(ANIMALS)}", f"my {dice.pick(KIN)}", "somebody", f"a {dice.pick(ADJECTIVES)} stranger"))
+    who = who or dice.pick(
+        (
+            f"the {dice.pick(ADJECTIVES)} {dice.pick(ANIMALS)}",
+            f"my {dice.pick(KIN)}",
+            "somebody",
+            f"a {dice.pick(ADJECTIVES)} stranger",
+        )
+    )
     verb = dice.pick(VERBS)[1]
     shape = dice.integer(0, 4)
     if shape == 0:

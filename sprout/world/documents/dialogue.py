@@ -5,7 +5,7 @@ from __future__ import annotations
 from sprout.common.hashing import split_of
 from sprout.world.dice import Dice
 from sprout.world.documents.common import pick_person, scene
-from sprout.world.state import RELATIONS, World, kind_of, value_of
+from sprout.world.state import RELATIONS, Entity, World, kind_of, value_of
 from sprout.world.types import Document
 from sprout.world.wording import answer, ask, say
 
@@ -16,7 +16,10 @@ THANKS = ("Thank you.", "Good to know.", "I had forgotten.", "Oh, I see.", "That
 def write(world: World, dice: Dice) -> Document:
     """Two people talk about a third or a place: two to three questions, none that a test of recall will ask."""
     one, two = dice.sample(world.people, 2)
-    about = dice.weighted((pick_person(world, dice), dice.pick(world.places), dice.pick(world.shops), dice.pick(world.inventions)), (4, 1, 1, 1))
+    candidates: list[Entity] = [
+        pick_person(world, dice), dice.pick(world.places), dice.pick(world.shops), dice.pick(world.inventions)
+    ]  # fmt: skip
+    about = dice.weighted(candidates, (4, 1, 1, 1))
     relations = [r for r in RELATIONS[kind_of(about)] if split_of(f"recall:{about.id}/{r}") == "train"]
     lines, facts = [], []
     for relation in dice.sample(relations, min(len(relations), dice.integer(2, 3))):

@@ -8,7 +8,14 @@ from sprout.world.state import World
 from sprout.world.types import Document
 
 KIND, SHARE = "letter", 1.0
-CLOSINGS = ("Yours, {n}", "Your friend {n}", "With love, {n}", "Come and visit soon. {n}", "Write back! {n}", "Until then, {n}")
+CLOSINGS = (
+    "Yours, {n}",
+    "Your friend {n}",
+    "With love, {n}",
+    "Come and visit soon. {n}",
+    "Write back! {n}",
+    "Until then, {n}",
+)
 
 
 def write(world: World, dice: Dice) -> Document:

@@ -23,4 +23,6 @@ def write(world: World, dice: Dice) -> Document:
                       f"{place.name}, {event.year}. We hear that", f"It was the year {event.year} when"))  # fmt: skip
     cause = f" {event.cause}" if event.cause else ""
     witness = scene(dice, dice.pick(("a witness", "one of the neighbours", "an old sailor", "the mayor")))
-    return Document(KIND, f"{when} {event.text}{cause}. {witness} {' '.join(told)}", tuple(facts), plan={"event": event.kind})
+    return Document(
+        KIND, f"{when} {event.text}{cause}. {witness} {' '.join(told)}", tuple(facts), plan={"event": event.kind}
+    )

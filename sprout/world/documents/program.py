@@ -17,10 +17,14 @@ def write(world: World, dice: Dice) -> Document:
     a, b = dice.integer(2, 40), dice.integer(2, 9)
     var = dice.pick(("x", "n", "total", "count", "items", "row"))
     shape = dice.integer(0, 5)
+    output: list[object]
     if shape == 0:
         code, output = f"{var} = {numbers}\nprint(sum({var}))", [sum(numbers)]
     elif shape == 1:
-        code, output = f"{var} = {words}\nfor word in {var}:\n    print(word, len(word))", [f"{w} {len(w)}" for w in words]
+        code, output = (
+            f"{var} = {words}\nfor word in {var}:\n    print(word, len(word))",
+            [f"{w} {len(w)}" for w in words],
+        )
     elif shape == 2:
         code, output = f"{var} = {a}\nfor i in range({b}):\n    {var} = {var} + i\nprint({var})", [a + b * (b - 1) // 2]
     elif shape == 3:

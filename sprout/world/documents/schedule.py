@@ -16,15 +16,29 @@ def write(world: World, dice: Dice) -> Document:
     """Somebody's day hour by hour, or a shop's week."""
     if dice.chance(0.5):
         shop = dice.pick(world.shops)
-        lines = [f"{d}: " + ("closed" if d == shop.closed_on else f"{shop.opens}:00 to {shop.closes}:00") for d in WEEKDAYS]
+        lines = [
+            f"{d}: " + ("closed" if d == shop.closed_on else f"{shop.opens}:00 to {shop.closes}:00") for d in WEEKDAYS
+        ]
         told, facts = tell(shop, dice, 3, frames=False)
         head = dice.pick((f"Hours of {shop.name}", f"When is {shop.name} open?", capital(shop.name)))
-        return Document(KIND, "\n".join([head, *lines, " ".join(told)]), (*facts, f"{shop.id}/opens", f"{shop.id}/closed_on"), plan={"of": "shop"})
+        return Document(
+            KIND,
+            "\n".join([head, *lines, " ".join(told)]),
+            (*facts, f"{shop.id}/opens", f"{shop.id}/closed_on"),
+            plan={"of": "shop"},
+        )
     person, hour = pick_person(world, dice), dice.integer(5, 9)
     lines = []
     for _ in range(dice.integer(3, 6)):
         verb = dice.pick(VERBS)[0]
-        lines.append(f"{hour:02d}:{dice.integer(0, 3) * 15:02d} {verb} the {dice.pick(OBJECTS)} at the {dice.pick(PLACES_NEAR)}")
+        lines.append(
+            f"{hour:02d}:{dice.integer(0, 3) * 15:02d} {verb} the {dice.pick(OBJECTS)} at the {dice.pick(PLACES_NEAR)}"
+        )
         hour += dice.integer(1, 3)
     told, facts = tell(person, dice, 2, frames=False)
-    return Document(KIND, "\n".join([f"{dice.pick(WEEKDAYS)}, {person.name}", *lines, " ".join(told)]), tuple(facts), plan={"of": "person"})
+    return Document(
+        KIND,
+        "\n".join([f"{dice.pick(WEEKDAYS)}, {person.name}", *lines, " ".join(told)]),
+        tuple(facts),
+        plan={"of": "person"},
+    )

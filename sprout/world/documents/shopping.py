@@ -20,7 +20,9 @@ def write(world: World, dice: Dice) -> Document:
         lines = [f"{good}: {price} coins" for good, price in shop.goods]
         dice.shuffle(lines)
         told, facts = tell(shop, dice, 3, frames=False)
-        return Document(KIND, "\n".join([f"Prices at {shop.name}", *lines, " ".join(told)]), tuple(facts), plan={"of": "prices"})
+        return Document(
+            KIND, "\n".join([f"Prices at {shop.name}", *lines, " ".join(told)]), tuple(facts), plan={"of": "prices"}
+        )
     person = pick_person(world, dice)
     told, facts = tell(person, dice, 2, frames=False)
     if shape == 1:
@@ -31,4 +33,6 @@ def write(world: World, dice: Dice) -> Document:
     else:
         lines = [f"{i}. {dice.pick(VERBS)[0]} the {dice.pick(OBJECTS)}" for i in range(1, dice.integer(3, 6) + 1)]
         head = dice.pick((f"{person.name}, to do", f"What {person.name} must do", f"{capital(person.first)} should"))
-    return Document(KIND, "\n".join([head, *lines, " ".join(told)]), tuple(facts), plan={"of": ("shopping", "tasks")[shape - 1]})
+    return Document(
+        KIND, "\n".join([head, *lines, " ".join(told)]), tuple(facts), plan={"of": ("shopping", "tasks")[shape - 1]}
+    )

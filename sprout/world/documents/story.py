@@ -12,7 +12,14 @@ from sprout.world.types import Document
 from sprout.world.wording import articles, capital
 
 KIND, SHARE = "story", 3.5
-GOALS = ("wanted {o}", "was looking for {o}", "needed {o} for {his} {k}", "had lost {o}", "wished for nothing but {o}", "had promised {o} to {his} {k}")
+GOALS = (
+    "wanted {o}",
+    "was looking for {o}",
+    "needed {o} for {his} {k}",
+    "had lost {o}",
+    "wished for nothing but {o}",
+    "had promised {o} to {his} {k}",
+)
 TROUBLES = ("but the {p} was closed because of the {w}", "but a {j} {b} stood in the way", "but nobody at the {p} would help",
             "but the {b} had hidden it {d}", "but the way to the {p} was {j}", "but {his} {k} said no {d}")  # fmt: skip
 TURNS = ("Then a {j} {b} came and said: '{s}'", "{n} sat down {d} and thought of {his} {k}.", "Suddenly {n} heard the {b} behind the {p}.",
@@ -40,7 +47,12 @@ def write(world: World, dice: Dice) -> Document:
     kind = f"the {dice.pick(ADJECTIVES)} {dice.pick(ANIMALS)}" if dice.chance(0.4) else ""
     hero = f"{words['n']}, {kind}," if kind else words["n"]
     opening = f"{moment(dice) if dice.chance(0.6) else ''}{hero} {goal}, {trouble}."
-    parts = [capital(opening), dice.pick(TURNS).format(**words), scene(dice, words["n"]), dice.pick(ENDS).format(**words)]
+    parts = [
+        capital(opening),
+        dice.pick(TURNS).format(**words),
+        scene(dice, words["n"]),
+        dice.pick(ENDS).format(**words),
+    ]
     if dice.chance(0.4):
         parts.insert(dice.integer(0, 2), scene(dice))
     return Document(KIND, articles(" " + " ".join(parts))[1:], plan={"goal": goal.split()[0], "feeling": words["e"]})

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from sprout.world.dice import Dice
 from sprout.world.lexicon import ADJECTIVES
-from sprout.world.skills import arithmetic, dates, sorting, spelling, word_problems
+from sprout.world.skills import sample
 from sprout.world.state import World
 from sprout.world.types import Document
 from sprout.world.wording import capital
 
 KIND, SHARE = "textbook", 1.0
-TOPICS = (arithmetic, dates, sorting, spelling, word_problems)
+TOPICS = ("arithmetic", "dates", "sorting", "spelling", "word_problems")
 
 
 def write(world: World, dice: Dice) -> Document:
     """Two to three worked examples of one topic under a heading."""
     topic = dice.pick(TOPICS)
-    heading = dice.pick((f"Lesson {dice.integer(1, 40)}", f"{capital(dice.pick(ADJECTIVES))} exercises", f"Page {dice.integer(1, 300)}", "Worked examples"))
+    heading = dice.pick(
+        (
+            f"Lesson {dice.integer(1, 40)}",
+            f"{capital(dice.pick(ADJECTIVES))} exercises",
+            f"Page {dice.integer(1, 300)}",
+            "Worked examples",
+        )
+    )
     parts = []
     for i in range(1, dice.integer(2, 3) + 1):
-        problem = train_problem(topic, world, dice)
+        problem = sample(topic, world, dice, "train")
         parts.append(f"{i}) {problem.prompt[-1].content}\n{problem.reply[-1].content}")
-    return Document(KIND, heading + "\n" + "\n".join(parts), skills=(topic.NAME,), plan={"topic": topic.NAME})
+    return Document(KIND, heading + "\n" + "\n".join(parts), skills=(topic,), plan={"topic": topic})
 
 
-def train_problem(topic, world: World, dice: Dice):  # type: ignore[no-untyped-def]
-    """A problem that no test will ask: documents show only those of the training split."""
-    from sprout.world.skills import sample
-
-    return sample(topic.NAME, world, dice, "train")

@@ -45,8 +45,8 @@ def draw(dice: Dice) -> tuple[int, str, int]:
     """A problem: operands of 1 to 4 digits, no negative result; a factor of one digit."""
     operation = dice.weighted("+-x", (4, 4, 3))
     if operation == "x":
-        digits = dice.integer(1, 3)
-        return dice.integer(10 ** (digits - 1), 10**digits - 1), "x", dice.integer(2, 9)
+        size = dice.integer(1, 3)
+        return dice.integer(10 ** (size - 1), 10**size - 1), "x", dice.integer(2, 9)
     digits = [dice.weighted((1, 2, 3, 4), (1, 2, 3, 4)) for _ in range(2)]
     a, b = (dice.integer(10 ** (d - 1), 10**d - 1) for d in digits)
     return (max(a, b), "-", min(a, b)) if operation == "-" else (a, "+", b)

@@ -45,7 +45,7 @@ def make(world: World, dice: Dice) -> Problem:
         hours = (start + k) // 60 - start // 60
         steps = [f"{hours} x 60 + {(start + k) % 60} - {start % 60} = {k}"]
     else:
-        one, two = dice.sample(range(0, 24 * 12), 2)
+        one, two = dice.sample(range(24 * 12), 2)
         d, e, answer, steps, k = clock(one * 5), clock(two * 5), clock(min(one, two) * 5), [], 0
     lines = (*steps, f"The answer is {answer}.")
     key = f"dates:{task}:" + (",".join(sorted((d, e))) if task == "earlier" else f"{d}:{k}")

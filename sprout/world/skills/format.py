@@ -40,7 +40,7 @@ def make(world: World, dice: Dice) -> Problem:
         key = f"capitals:{shown}"
     elif task == "one_word":
         reply = dice.pick(KINDS[kind])
-        words = [w for w in words if w not in KINDS[kind]][:2] + [reply]
+        words = [*[w for w in words if w not in KINDS[kind]][:2], reply]
         dice.shuffle(words)
         shown = ", ".join(words[:-1]) + " or " + words[-1]
         key = f"one_word:{shown}"

@@ -84,15 +84,12 @@ def make(world: World, dice: Dice) -> Problem:
 
 
 def check(problem: Problem, reply: Reply) -> Verdict:
-    """Right if the reply is short, says what fits the intent, is none of the other intents' replies, and says nothing
-    false about the model."""
+    """Right if the reply is short, says what fits the intent, and nothing false about the model."""
     text, intent = final_text(reply), problem.truth["intent"]
     if not no_call(reply) or len(text.split()) > LONGEST:
         return Verdict(False, "uses a tool" if not no_call(reply) else "talks too much")
     if false := next((f for f in FALSE if mentions(text, f)), None):
         return Verdict(False, f"says {false!r}")
-    if any(text == other for name, (_, other) in INTENTS.items() if name != intent):
-        return Verdict(False, "answers something else")
     right = any(_all(text, phrases) for phrases in FIT[intent])
     return Verdict(right, "" if right else f"not a reply to {intent}")
 

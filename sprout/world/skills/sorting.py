@@ -22,7 +22,8 @@ def make(world: World, dice: Dice) -> Problem:
     """Three to six numbers below 1000, or three to five words with different first letters."""
     task = dice.weighted(tuple(ASKS), (3, 2, 2, 2, 2))
     if task == "words":
-        pool, items = dice.pick((ANIMALS, FOODS, OBJECTS)), []
+        pool = dice.pick((ANIMALS, FOODS, OBJECTS))
+        items: list[str] = []
         count = dice.integer(3, 5)
         while len(items) < count:
             if (word := dice.pick(pool))[0] not in {w[0] for w in items}:
