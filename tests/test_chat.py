@@ -284,6 +284,7 @@ def test_program_in_a_terminal(run: Path) -> None:
         terminal.wait_for("HelloHello")
         terminal.type("\x03")
         terminal.wait_for("[stopped]")
+        terminal.wait_for("> ")
         terminal.type("\x04")
         terminal.wait_for("<closed>")
         _, status = os.waitpid(terminal.child, 0)
