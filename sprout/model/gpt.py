@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from sprout.model.config import GPTConfig
 from sprout.model.layers import attention, gated_mlp, linear, norm, rotary_table, rotate
 
+# Far below any row of the table, so that norming a normed table changes nothing and an export loads back as it was.
+EMBED_EPS = 1e-20
+
 
 @dataclass(slots=True)
 class KVCache:
@@ -101,7 +104,7 @@ class GPT(nn.Module):
     def embedded(self, ids: Tensor) -> Tensor:
         """The normed embedding of ids (B, T): the stream (B, T, C). The norm depends on the token alone, so that an
         export folds it into the table."""
-        return norm(F.embedding(ids, self.embed), self.config.eps).to(self.dtype)
+        return norm(F.embedding(ids, self.embed), EMBED_EPS).to(self.dtype)
 
     def forward(self, ids: Tensor, segments: Tensor | None = None) -> Tensor:
         """Final hidden states (B, T, C) of ids (B, T) int64. With segments (B, T) int, a token sees only earlier
@@ -118,11 +121,13 @@ class GPT(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores (..., V) of hidden states (..., C), in the stream's dtype."""
-        return linear(hidden, self.embed_table() if self.head is None else self.head)
+        if self.head is None:  # normed rows would give logits of size sqrt(C); Qwen3's last norm weight carries the factor
+            return linear(hidden * self.config.width**-0.5, self.embed_table())
+        return linear(hidden, self.head)
 
     def embed_table(self) -> Tensor:
         """The embedding table as it is used: each row normed, (V, C) float32."""
-        return norm(self.embed, self.config.eps)
+        return norm(self.embed, EMBED_EPS)
 
     def step(
         self, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor, last: Tensor | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sprout.common.errors import Interrupted
 from sprout.engine import Completion, Engine, Prompt, Sampling, Toolbox
 from sprout.model import GPT
 from sprout.optim import OptimConfig, Optimizer, schedule, world
 from sprout.optim.exchange import mean_scalar
 from sprout.rl.policy import advantages, policy_loss
 from sprout.tokenizer import Tokenizer
-from sprout.train import Checkpoint, Interrupted, load_latest, save_checkpoint
+from sprout.train.checkpoint import Checkpoint, load_latest, save_checkpoint, save_seconds
 from sprout.world import Problem, Verdict
 
 
@@ -39,7 +40,7 @@ class ReinforceConfig:
     temperature: float
     seed: int
     optim: OptimConfig
-    save_seconds: float = 60.0
+    save_seconds: float = field(default_factory=save_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,12 @@ from torch import Tensor
 
 from sprout.common.errors import UserError
 
+
+def save_seconds() -> float:
+    """Seconds between checkpoints: 60, or what SPROUT_SAVE_SECONDS says (the test that kills runs wants many)."""
+    return float(os.environ.get("SPROUT_SAVE_SECONDS", "60"))
+
+
 KEEP = 2  # the newest, and the one before it in case the newest is damaged later
 
 

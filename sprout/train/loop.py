@@ -7,7 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,7 +22,7 @@ from sprout.common.errors import Interrupted, UserError
 from sprout.data import Batch, Packed, batch_rows, get_batch
 from sprout.model import GPT, token_losses
 from sprout.optim import OptimConfig, Optimizer, schedule, world
-from sprout.train.checkpoint import Checkpoint, load_latest, save_checkpoint
+from sprout.train.checkpoint import Checkpoint, load_latest, save_checkpoint, save_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class LoopConfig:
     decay: int
     seed: int
     optim: OptimConfig
-    save_seconds: float = 60.0
+    save_seconds: float = field(default_factory=save_seconds)
     log_every: int = 10
 
 

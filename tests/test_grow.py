@@ -1,0 +1,138 @@
+"""The whole way on a tiny model, and that no kill loses work."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TINY = ["--tokens", "60000", "--depth", "1", "--vocab-size", "700", "--context", "128", "--batch-tokens", "2048", "--eval-problems", "2",
+        "--rl-steps", "2", "--compile", "off", "--threads", "1", "--world.people", "10", "--world.strangers", "60"]  # fmt: skip
+
+
+def sprout(*words: str, **more) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "sprout", *words], capture_output=True, text=True, timeout=250, **more)
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    return {s: (run / "stages" / s / "model.safetensors").read_bytes() for s in ("pretrain", "midtrain", "finetune", "reinforce")}
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("grown") / "run"
+    done = sprout("grow", "--run", str(run), *TINY)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "sprout chat" in done.stdout
+    return run
+
+
+@pytest.mark.slow
+def test_every_stage_leaves_what_it_should(grown):
+    report = json.loads((grown / "report.json").read_text())
+    assert list(report["stages"]) == ["pretrain", "midtrain", "finetune", "reinforce"] and not report["missing_stages"]
+    for stage in report["stages"].values():
+        assert len(stage["skills"]) == 16 and stage["val_bpb"] > 0 and stage["samples"]
+    losses = [p["loss"] for s in ("pretrain", "midtrain") for p in report["stages"][s]["curve"]]
+    assert losses[-1] < losses[0] or len(losses) < 3
+    page = (grown / "report.html").read_text()
+    assert "<svg" in page and "http" not in page.replace("http://www.w3.org", "").replace("https://matplotlib", "").replace("http://purl.org", "").replace("http://creativecommons", "")
+
+
+@pytest.mark.slow
+def test_a_grown_model_loads_in_hugging_face(grown):
+    transformers = pytest.importorskip("transformers")
+    import torch
+
+    from sprout.common.messages import Message
+    from sprout.model.hf import load_hf
+    from sprout.tokenizer import prompt_ids
+
+    folder = grown / "stages" / "finetune"
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    tok = transformers.AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = load_hf(folder)
+    ids = prompt_ids(tokenizer, [Message("user", "Hello!")])
+    assert list(tok.apply_chat_template([{"role": "user", "content": "Hello!"}], add_generation_prompt=True, return_dict=False)) == ids
+    x = torch.tensor([ids])
+    with torch.no_grad():
+        assert (theirs(x).logits - model.logits(model(x))).abs().max() < 1e-4
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_done_again_and_another_configuration_is_refused(grown):
+    before = weights(grown)
+    done = sprout("grow", "--run", str(grown), *TINY)
+    assert done.returncode == 0 and done.stdout.count("done before") == 4
+    assert weights(grown) == before
+    other = sprout("grow", "--run", str(grown), *TINY, "--seed", "9")
+    assert other.returncode == 2 and "another seed" in other.stderr and "Traceback" not in other.stderr
+    assert weights(grown) == before
+
+
+@pytest.mark.slow
+def test_commands_work_on_a_grown_run(grown, tmp_path):
+    answer = sprout("chat", "--model", str(grown), "-p", "Hello!", "--max-tokens", "5")
+    assert answer.returncode == 0, answer.stderr
+    piped = sprout("chat", "--model", str(grown), "--max-tokens", "5", input="Hello!\n")
+    assert piped.returncode == 0, piped.stderr
+    assert sprout("export", str(tmp_path / "out"), "--model", str(grown)).returncode == 0
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    again = sprout("export", str(tmp_path / "out"), "--model", str(grown))
+    assert again.returncode == 2 and "not empty" in again.stderr
+    assert sprout("report", str(grown)).returncode == 0
+    assert sprout("tokenizer", "Hello 123", "--config.run", str(grown), "--config.vocab-size", "700").returncode == 0
+    measured = sprout("eval", str(grown), "--problems", "1")
+    assert measured.returncode == 0, measured.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_any_moment_the_weights_are_the_same(grown, tmp_path):
+    """SIGKILL at twenty random moments; the same command goes on each time and ends with the same bytes."""
+    run = tmp_path / "run"
+    dice = random.Random(0)
+    command = [sys.executable, "-m", "sprout", "grow", "--run", str(run), *TINY]
+    env = {**os.environ, "SPROUT_SAVE_SECONDS": "0.3"}
+    for _ in range(20):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
+        time.sleep(dice.uniform(1.0, 9.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert weights(run) == weights(grown)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-m", "sprout", "grow", "--run", str(tmp_path / "run"), *TINY, "--tokens", "4000000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("the plan"):
+            break
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "run the same command" in errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--depth", "0"], "depth is 0"),
+        (["--vocab-size", "100"], "at least 263"),
+        (["--text", "nowhere.txt"], "there is no file"),
+        (["--minutes", "-1"], "minutes is -1"),
+        (["--world.people", "1"], "at least 8 people"),
+    ],
+)
+def test_what_can_not_work_is_refused_before_work_begins(options, message, tmp_path):
+    done = sprout("grow", "--run", str(tmp_path / "run"), "--compile", "off", *options)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,40 @@
+"""The policy gradient against brute force, and that reinforcement raises a reward that can rise."""
+
+import itertools
+
+import torch
+
+from sprout.common.messages import Message
+from sprout.model import GPT, GPTConfig
+from sprout.optim import OptimConfig
+from sprout.rl import ReinforceConfig, advantages, policy_loss, reinforce
+from sprout.world import Problem, Verdict, final_text
+
+
+def test_advantages_compare_within_a_group():
+    a = advantages(torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1]]))
+    assert a.tolist() == [[0.75, -0.25, -0.25, -0.25], [0, 0, 0, 0]]
+
+
+def test_policy_loss_counts_every_token_of_the_batch_alike():
+    logp = torch.tensor([[-1.0, -2.0, -9.0], [-3.0, -9.0, -9.0]])
+    mask = torch.tensor([[1.0, 1, 0], [1, 0, 0]])
+    assert torch.isclose(policy_loss(logp, torch.tensor([0.5, -1.0]), mask), torch.tensor(-(0.5 * -1 + 0.5 * -2 + -1 * -3) / 3))
+
+
+def test_reward_rises(tokenizer, tmp_path):
+    model = GPT(GPTConfig(tokenizer.vocab_size, 64, 1, 32, 1, 1, 32, 48), seed=1)
+    problem = Problem("short", "k", (Message("user", "Be brief."),), (Message("assistant", ""),), "")
+
+    def check(p, reply):
+        return Verdict(len(final_text(reply)) < 6)
+
+    with torch.no_grad():  # a model that ends its replies now and then
+        assert model.head is not None
+        model.head[tokenizer.specials["<|end|>"]].normal_(0, 0.5)
+    optim = OptimConfig(0.01, 0.01, 0.02)
+    config = ReinforceConfig(25, 4, 8, 20, 1.0, 3, optim)
+    log = reinforce(model, tokenizer, {}, itertools.repeat(problem), check, config, tmp_path)
+    first, last = (sum(e["reward"] for e in part) / 5 for part in (log[:5], log[-5:]))
+    assert last > first + 0.2, (first, last)
+    assert {"all_right", "all_wrong", "length", "cut", "entropy", "kl"} <= set(log[0])
