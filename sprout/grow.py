@@ -45,7 +45,7 @@ from sprout.model.hf import load_hf, save_hf
 from sprout.optim import OptimConfig, Optimizer
 from sprout.report import build_report
 from sprout.rl import ReinforceConfig, reinforce
-from sprout.tokenizer import Tokenizer
+from sprout.tokenizer import Tokenizer, render
 from sprout.train import LoopConfig, LossFunction, make_loss, train
 from sprout.train.loop import backward_step
 from sprout.world import Problem, Reply, Verdict, World, WorldConfig, build_world
@@ -390,10 +390,11 @@ def evaluate(s: Session, stage: str) -> dict[str, Any]:
 
 
 def fits(s: Session, problem: Problem) -> bool:
-    """Whether prompt and reply have room in the context."""
-    return (
-        len(s.tokenizer.encode(" ".join(m.content for m in (*problem.prompt, *problem.reply)))) < s.config.context - 40
-    )
+    """Whether prompt and right reply have room in the context, twins included."""
+    for p in (problem, problem.twin) if problem.twin else (problem,):
+        if len(render(s.tokenizer, (*p.prompt, *p.reply), p.tools)[0]) >= s.config.context:
+            return False
+    return True
 
 
 def spoken(messages: tuple[Message, ...]) -> str:
@@ -413,7 +414,7 @@ def sample_prompts(s: Session) -> list[Prompt]:
         asked = ["Hello! Who are you?", "What is the capital of France?", "Tell me a story.", "What is 12 + 30?"]
         return [Prompt((Message("user", text),)) for text in asked]
     names = ("small_talk", "recall", "reading", "lookup", "unknown", "arithmetic", "word_problems", "story")
-    return [Prompt(p.prompt, p.tools) for p in problems_for(s.world, names, 1, "test", seed=7)]
+    return [Prompt(p.prompt, p.tools) for p in problems_for(s.world, names, 1, "test", seed=7) if fits(s, p)]
 
 
 def finish(s: Session, stage: str, began: float, record: dict[str, Any]) -> None:
@@ -466,11 +467,13 @@ def run_reinforce(s: Session) -> None:
     if s.config.uses_world:
         # Chosen on validation problems; the gain is measured on test problems.
         held_out = problems_for(s.world, list(SKILLS), max(10, s.config.eval_problems // 4), "validation")
+        held_out = [p for p in held_out if fits(s, p)]
         rates = {k: v.rate for k, v in evaluate_skills(engine, held_out).scores.items()}
         chosen = sorted((k for k, rate in rates.items() if 0.05 < rate < 0.95), key=lambda k: rates[k])[:4] or [
             "word_problems"
         ]
-        problems: Iterator[Problem] = world_problems(s.world, stable_hash(s.config.seed, "reinforce"), "train", chosen)
+        endless = world_problems(s.world, stable_hash(s.config.seed, "reinforce"), "train", chosen)
+        problems: Iterator[Problem] = (p for p in endless if fits(s, p))
     elif gsm8k:
         chosen = ["gsm8k"]
         able = [p for p in gsm8k["train"] if fits(s, p)]

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 
 from sprout.world.dice import Dice
-from sprout.world.lexicon import ANIMALS, COLOURS, FOODS, OBJECTS, PLANTS
+from sprout.world.lexicon import ANIMALS, BODY, COLOURS, FOODS, INSTRUMENTS, OBJECTS, PLANTS, ROOMS, TRADES
 from sprout.world.names import ENDS_FIRST, make_name
 from sprout.world.skills.common import assistant, exact, some_tools, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 
 NAME, SHARE = "format", 1.5
-KINDS = {"animals": ANIMALS, "colours": COLOURS, "foods": FOODS, "plants": PLANTS}
+KINDS = {
+    "animals": ANIMALS, "colours": COLOURS, "foods": FOODS, "plants": PLANTS, "instruments": INSTRUMENTS, "trades": TRADES,
+    "rooms": ROOMS, "parts of the body": BODY,
+}  # fmt: skip
 ASKS = {
-    "list": ("Name {k} {x}.", "List {k} {x}.", "Give me {k} {x}.", "Write down {k} {x}.", "I need {k} {x}."),
+    "list": (
+        "Name {k} {x} and {m} {y}.", "List {k} {x} and {m} {y}.", "Give me {k} {x} and {m} {y}.",
+        "Write down {k} {x} and {m} {y}.", "I need {k} {x} and {m} {y}.",
+    ),
     "json": ("Write as JSON: name {n}, age {a}, pet {p}.", "Give me JSON for name {n}, age {a}, pet {p}.", "As JSON: name {n}, age {a}, pet {p}."),
     "capitals": ("Write in capitals: {w}.", "Put this in capital letters: {w}.", "All caps, please: {w}."),
     "one_word": ("Which of these is one of the {x}: {w}? Answer with one word.", "Answer in one word: which is one of the {x}, {w}?"),
@@ -23,15 +29,16 @@ ASKS = {
 
 
 def make(world: World, dice: Dice) -> Problem:
-    """One of five formats, filled with words of the world. 'list' takes any n different things of the kind."""
+    """One of five formats, filled with words of the world. 'list' takes any different things of two kinds."""
     task = dice.pick(tuple(ASKS))
-    kind = dice.pick(tuple(KINDS))
+    kind, second = dice.sample(tuple(KINDS), 2)
     words = dice.sample(OBJECTS, dice.integer(2, 4))
-    name, age, pet, k = make_name(dice, ENDS_FIRST), dice.integer(5, 90), dice.pick(ANIMALS), dice.integer(2, 5)
+    name, age, pet = make_name(dice, ENDS_FIRST), dice.integer(5, 90), dice.pick(ANIMALS)
+    k, m = dice.integer(1, 4), dice.integer(1, 4)
     if task == "list":
-        words = dice.sample(KINDS[kind], k)
+        words = [*dice.sample(KINDS[kind], k), *dice.sample(KINDS[second], m)]
         reply, shown = ", ".join(words), ""
-        key = f"list:{kind}:{k}:{reply}"
+        key = f"list:{k} {kind}, {m} {second}"  # any fitting words will do, so they are no part of the problem
     elif task == "json":
         reply, shown = json.dumps({"name": name, "age": age, "pet": pet}), ""
         key = f"json:{name}:{age}:{pet}"
@@ -47,18 +54,20 @@ def make(world: World, dice: Dice) -> Problem:
     else:
         reply, shown = "\n".join(f"{i}. {w}" for i, w in enumerate(words, 1)), ", ".join(words)
         key = f"numbered:{shown}"
-    question = dice.pick(ASKS[task]).format(k=k, x=kind, w=shown, n=name, a=age, p=pet)
-    truth = {"task": task, "pool": list(KINDS[kind]), "k": k}
+    question = dice.pick(ASKS[task]).format(k=k, m=m, x=kind, y=second, w=shown, n=name, a=age, p=pet)
+    truth = {"task": task, "pools": [list(KINDS[kind]), list(KINDS[second])], "counts": [k, m]}
     return Problem(NAME, f"format:{key}", (user(question),), (assistant(reply),), reply, some_tools(dice), truth=truth)
 
 
 def check(problem: Problem, reply: Reply) -> Verdict:
-    """Right if the format is kept and the content is right; a list may hold any different things of the kind."""
+    """Right if the format is kept and the content is right; a list may hold any different things of its kinds."""
     text, task = final_text(reply), problem.truth["task"]
     if task == "list":
         items = text.rstrip(".").split(", ")
-        right = len(items) == problem.truth["k"] == len(set(items)) and all(i in problem.truth["pool"] for i in items)
-        return Verdict(right, "" if right else f"not {problem.truth['k']} different ones of the kind")
+        (first, second), (k, m) = problem.truth["pools"], problem.truth["counts"]
+        right = len(items) == k + m == len(set(items))
+        right = right and all(x in first for x in items[:k]) and all(x in second for x in items[k:])
+        return Verdict(right, "" if right else f"not {k} different ones of the first kind and then {m} of the second")
     if task == "json":
         try:
             right = json.loads(text) == json.loads(problem.answer)
