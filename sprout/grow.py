@@ -535,7 +535,7 @@ def open_session(config: GrowConfig, say: Say) -> Session:
     local = read_local(config, say)
     ours = {k: v for k, v in asdict(config).items() if k not in ("run", "threads", "eval_problems")}
     ours = {k: str(v) for k, v in ours.items()}
-    path = config.run / "config.json"
+    path = config.run / "grow.json"
     if path.is_file():
         theirs = read_json(path)
         different = [k for k in ours if theirs.get(k) != ours[k]]

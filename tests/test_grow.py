@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-TINY = ["--tokens", "60000", "--depth", "1", "--vocab-size", "700", "--context", "128", "--batch-tokens", "2048", "--eval-problems", "2",
+TINY = ["--tokens", "60000", "--depth", "1", "--vocab-size", "700", "--context", "192", "--batch-tokens", "1920", "--eval-problems", "2",
         "--rl-steps", "2", "--compile", "off", "--threads", "1", "--world.people", "10", "--world.strangers", "60"]  # fmt: skip
 
 

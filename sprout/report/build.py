@@ -19,9 +19,11 @@ def collect(run: Path) -> dict[str, Any]:
     if not stages:
         raise UserError(f"{run} holds no finished stage yet; grow it with: sprout grow --run {run}")
     found: dict[str, Any] = {"run": run.name, "stages": {s["stage"]: s for s in stages}}
-    for name in ("plan", "config", "machine", "world"):
+    for name in ("plan", "machine", "world"):
         if (run / f"{name}.json").is_file():
             found[name] = read_json(run / f"{name}.json")
+    if (run / "grow.json").is_file():
+        found["config"] = read_json(run / "grow.json")
     found["missing_stages"] = [s for s in STAGES if s not in found["stages"]]
     found["seconds"] = sum(s["seconds"] + s.get("eval_seconds", 0) + s.get("data_seconds", 0) for s in stages)
     return found
