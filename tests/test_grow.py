@@ -86,7 +86,7 @@ def test_commands_work_on_a_grown_run(grown, tmp_path):
     again = sprout("export", str(tmp_path / "out"), "--model", str(grown))
     assert again.returncode == 2 and "not empty" in again.stderr
     assert sprout("report", str(grown)).returncode == 0
-    assert sprout("tokenizer", "Hello 123", "--config.run", str(grown), "--config.vocab-size", "700").returncode == 0
+    assert sprout("tokenizer", "Hello 123", "--run", str(grown), "--vocab-size", "700").returncode == 0
     measured = sprout("eval", str(grown), "--problems", "1")
     assert measured.returncode == 0, measured.stderr
 
