@@ -56,7 +56,9 @@ def find_model(path: Path) -> tuple[Path, World | None]:
     try:
         return folder, build_world(WorldConfig(**read_json(world_file)))
     except (TypeError, ValueError) as error:
-        raise UserError(f"{world_file} is damaged ({error}); expected the fields of a world. Remove or restore it.") from error
+        raise UserError(
+            f"{world_file} is damaged ({error}); expected the fields of a world. Remove or restore it."
+        ) from error
 
 
 @dataclass(slots=True)
@@ -147,7 +149,11 @@ class Chat:
             return "the conversation is forgotten"
         if name == "/system":
             self.messages = [Message("system", rest)] if rest else []
-            return "a new conversation under this system message" if rest else "a new conversation without a system message"
+            return (
+                "a new conversation under this system message"
+                if rest
+                else "a new conversation without a system message"
+            )
         if name == "/temperature":
             try:
                 self.sampling = replace(self.sampling, temperature=float(rest or self.sampling.temperature))

@@ -69,7 +69,8 @@ def plain_filter(logits: list[float], top_k: int, top_p: float) -> set[int]:
     """The tokens that stay, by the definition."""
     order = sorted(range(len(logits)), key=lambda i: (-logits[i], i))[: top_k or None]
     weights = np.exp(np.array([logits[i] for i in order], dtype=np.float64) - max(logits))
-    p, kept, total = weights / weights.sum(), set(), 0.0
+    p, total = weights / weights.sum(), 0.0
+    kept: set[int] = set()
     for i, share in zip(order, p, strict=True):
         if kept and total >= top_p:
             break
