@@ -222,4 +222,4 @@ class Batch:
             self.rows[i], self.requests[i] = self.rows[last], request
             seen = int(self.rows["seen"][i])
             for kept in (self.cache.k, self.cache.v):
-                kept[:, i, :seen] = kept[:, last, :seen]
+                kept[:, i, :, :seen] = kept[:, last, :, :seen]

@@ -17,7 +17,8 @@ EMBED_EPS = 1e-20
 
 @dataclass(slots=True)
 class KVCache:
-    """Keys and values of everything seen so far, for a fixed number of rows: two (L, rows, S, K, D) tensors.
+    """Keys and values of everything seen so far, for a fixed number of rows: two (L, rows, K, S, D) tensors,
+    laid out so that attention reads them without a copy.
 
     The cache is a value its owner passes in; `GPT.step` writes only the places it is told to.
     """
@@ -27,7 +28,7 @@ class KVCache:
 
     @classmethod
     def empty(cls, config: GPTConfig, rows: int, context: int | None = None) -> KVCache:
-        shape = (config.layers, rows, context or config.context, config.kv_heads, config.head_size)
+        shape = (config.layers, rows, config.kv_heads, context or config.context, config.head_size)
         return cls(torch.zeros(shape), torch.zeros(shape))
 
 
@@ -148,9 +149,9 @@ class GPT(nn.Module):
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             q, k, v = block.qkv(x, cos, sin)
-            cache.k[layer, row_index[:, None], places] = k.to(cache.k.dtype)
-            cache.v[layer, row_index[:, None], places] = v.to(cache.v.dtype)
-            keys, values = cache.k[layer, rows, :S], cache.v[layer, rows, :S]  # (B, S, K, D)
+            cache.k[layer, row_index[:, None], :, places] = k.to(cache.k.dtype)
+            cache.v[layer, row_index[:, None], :, places] = v.to(cache.v.dtype)
+            keys, values = (kept[layer, rows, :, :S].transpose(1, 2) for kept in (cache.k, cache.v))  # (B, S, K, D)
             x = block.finish(x, attention(q, keys.to(q.dtype), values.to(q.dtype), mask))
         x = norm(x, self.config.eps)
         if last is not None:
