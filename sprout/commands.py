@@ -54,7 +54,7 @@ def world(
     return 0
 
 
-def tokenizer(text: tyro.conf.Positional[str] = "", config: Config = GrowConfig()) -> int:
+def tokenizer(text: tyro.conf.Positional[str] = "", config: Config = GrowConfig()) -> int:  # noqa: B008 (frozen)
     """Train the run's tokenizer where there is none yet, and show how it cuts TEXT."""
     from sprout.world import build_world
 
