@@ -219,7 +219,9 @@ def feed(s: Session, stage: str, tokens: int, split: str = "train") -> Packed:
     if talk < 1:
         items += document_items(documents(s, split, seed), s.tokenizer, int(tokens * (1 - talk)))
     if talk > 0:
-        items += conversations(s, split, seed, int(tokens * talk))
+        talks = conversations(s, split, seed, int(tokens * talk))
+        # Midtraining learns every token, the user's too: names and numbers that come again teach copying.
+        items += ((ids, [True] * len(ids)) for ids, _ in talks) if stage == "midtrain" else talks
     random.Random(seed).shuffle(items)
     packed = pack(items, s.config.context, s.pad, s.end)
     for rule, count in s.local["dropped"].items():

@@ -56,7 +56,7 @@ class Block(nn.Module):
         heads = [self.config.heads, self.config.kv_heads, self.config.kv_heads]
         # One product for all three beats three small ones (LOG.md).
         q, k, v = linear(y, torch.cat([self.q, self.k, self.v])).view(B, T, -1, D).split(heads, dim=2)
-        return rotate(norm(q, eps), cos, sin), rotate(norm(k, eps), cos, sin), v
+        return rotate(norm(q, eps) * self.config.qk_gain, cos, sin), rotate(norm(k, eps), cos, sin), v
 
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Add the attention's output (B, T, H, D) and then the MLP's to the stream x (B, T, C)."""

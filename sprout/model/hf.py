@@ -1,7 +1,7 @@
 """The model as a standard Hugging Face folder: Qwen3 classes load it with no custom code, and so do we.
 
-Our norms have no weights and the embedding is normed before use; Qwen3 has norm weights and no embedding norm. So every
-norm weight is written as 1 and the embedding table as it is after its norm, which changes no logit.
+Our norms have no weights and the embedding is normed before use; Qwen3 has norm weights and no embedding norm. So the
+norm weights are written as 1 (the gain of the queries where they are normed) and the embedding table as it is after its norm, which changes no logit.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def hf_weights(model: GPT) -> dict[str, Tensor]:
             out[f"{prefix}{theirs}.weight"] = state[f"blocks.{i}.{ours}"]
         for name, size in (("input_layernorm", c.width), ("post_attention_layernorm", c.width),
                            ("self_attn.q_norm", c.head_size), ("self_attn.k_norm", c.head_size)):  # fmt: skip
-            out[f"{prefix}{name}.weight"] = torch.ones(size)
+            out[f"{prefix}{name}.weight"] = torch.full((size,), c.qk_gain if name.endswith("q_norm") else 1.0)
     return {name: t.cpu().contiguous() for name, t in out.items()}
 
 
@@ -73,12 +73,13 @@ def load_hf(folder: Path) -> tuple[GPT, Tokenizer]:
     tokenizer = Tokenizer.load(folder)
     try:
         plain = read_json(folder / "config.json")
+        weights = load((folder / "model.safetensors").read_bytes())
         config = GPTConfig(
             plain["vocab_size"], plain["max_position_embeddings"], plain["num_hidden_layers"], plain["hidden_size"],
             plain["num_attention_heads"], plain["num_key_value_heads"], plain["head_dim"], plain["intermediate_size"],
-            plain["rope_theta"], plain["tie_word_embeddings"], plain["rms_norm_eps"],
+            plain["rope_theta"], plain["tie_word_embeddings"], float(weights["model.layers.0.self_attn.q_norm.weight"][0]),
+            plain["rms_norm_eps"],
         )  # fmt: skip
-        weights = load((folder / "model.safetensors").read_bytes())
         state = {
             f"blocks.{i}.{ours}": weights[f"model.layers.{i}.{theirs}.weight"]
             for i in range(config.layers)
