@@ -27,26 +27,31 @@ from sprout.optim import OptimConfig
 from sprout.train import LoopConfig, make_loss, train
 
 GOLDEN = Path(__file__).parent / "golden"
-STEPS = {2: 25, 4: 25, 6: 12}  # by depth; a step at depth 6 takes a second on one core
-VOCABULARY, CONTEXT, ROWS = 64, 64, 16
-PAD, END, CALL, REPLY = 0, 1, 2, 3  # the other ids are words
-TOLERANCE = 0.01  # relative; another CPU or torch moves the losses by about a hundredth of that
+STEPS = {2: 60, 4: 40, 6: 12}  # by depth; a step at depth 6 takes a second on one core
+VOCABULARY, CONTEXT, ROWS, DIALECTS = 64, 64, 16, 3
+PAD, END, CALL, REPLY = 0, 1, 2, 3  # then the dialects; the other ids are words
+# Relative. Learning rates changed by 0.01 % move no loss by more than 0.005 %, so rounding on another CPU does not count.
+# Changed by 10 %, those of the matrices move some loss by 4 %, of the embedding by 0.2 %, of the head by 3 %; a mask that
+# lets documents look at each other by 17 %, no rotary embedding by 1.6 % (all at depth 2).
+TOLERANCE = 0.001
 
 
 def language(seed: int = 5) -> list[Item]:
-    """Documents (each word decides mostly what comes next, which is learned fast) and conversations (the reply says the
-    words of the question again, and only the reply counts, END included)."""
+    """Documents in three dialects: the first id names the dialect, which says what word follows which, so that one has to
+    look back to the start of one's own document. Conversations: the reply says the words of the question again, and only
+    the reply counts, END included."""
     dice = random.Random(seed)
-    words = list(range(4, VOCABULARY))
-    follows = {word: dice.sample(words, 3) for word in words}
+    words = list(range(4 + DIALECTS, VOCABULARY))
+    follows = [dict(zip(words, dice.sample(words, len(words)), strict=True)) for _ in range(DIALECTS)]
     items: list[Item] = []
-    for _ in range(400):
-        word, text = dice.choice(words), []
-        for _ in range(dice.randint(5, 90)):
+    for _ in range(500):
+        dialect, word = dice.randrange(DIALECTS), dice.choice(words)
+        text = [4 + dialect]
+        for _ in range(dice.randint(5, 25)):
             text.append(word)
-            word = follows[word][0] if dice.random() < 0.8 else dice.choice(follows[word])
+            word = follows[dialect][word]
         items.append(([*text, END], None))
-    for _ in range(400):
+    for _ in range(300):
         said = [dice.choice(words) for _ in range(dice.randint(2, 8))]
         question, reply = [CALL, *said, END], [REPLY, *said, END]
         mask = [False] * (len(question) + 1) + [True] * (len(reply) - 1)
@@ -76,7 +81,7 @@ def losses(depth: int, data: Packed, folder: Path) -> tuple[list[float], int]:
 def test_the_loss_goes_down_as_it_always_did(depth: int, packed: Packed, tmp_path: Path) -> None:
     got, parameters = losses(depth, packed, tmp_path)
     assert len(got) == STEPS[depth]
-    assert sum(got[-3:]) / 3 < 0.75 * got[0], f"the loss hardly goes down: {got}"
+    assert sum(got[-3:]) / 3 < 0.9 * got[0] and got[-1] < got[len(got) // 2], f"the loss hardly goes down: {got}"
     assert abs(got[0] - torch.tensor(float(VOCABULARY)).log()) < 0.2, "a new model should find all words equally likely"
     path = GOLDEN / f"depth_{depth}.json"
     if os.environ.get("SPROUT_WRITE_GOLDEN"):
