@@ -211,10 +211,10 @@ def conversations(s: Session, split: str, seed: int, tokens: int) -> Iterator[An
 
 
 def feed(s: Session, stage: str, tokens: int, split: str = "train") -> Packed:
-    """The packed rows of a stage: documents to pretrain, both to midtrain (3 parts of 5 conversations), conversations
+    """The packed rows of a stage: documents to pretrain, both to midtrain (3 parts of 4 conversations), conversations
     to finetune."""
     seed = stable_hash(s.config.seed, stage, split)
-    talk = {"pretrain": 0.0, "midtrain": 0.6, "finetune": 1.0}[stage]
+    talk = {"pretrain": 0.0, "midtrain": 0.75, "finetune": 1.0}[stage]
     items: list[Any] = []
     if talk < 1:
         items += document_items(documents(s, split, seed), s.tokenizer, int(tokens * (1 - talk)))
@@ -260,11 +260,8 @@ def make_tokenizer(config: GrowConfig, world: World, local: dict[str, Any], say:
 def loop_config(s: Session, stage: str, steps: int) -> LoopConfig:
     """Numbers of the loop. The learning rate is held through pretraining and midtraining and falls in finetuning."""
     d, rows = s.dial, max(1, s.config.batch_tokens // s.config.context)
-    decay = {"pretrain": 0, "midtrain": steps // 3, "finetune": steps}[stage]
-    scale = {"pretrain": 1.0, "midtrain": 1.0, "finetune": 0.6}[stage]
-    optim = OptimConfig(
-        d.matrix_lr * scale, d.embed_lr * scale, d.head_lr * scale, d.weight_decay, dtype=s.compute.dtype
-    )
+    decay = steps if stage == "finetune" else 0
+    optim = OptimConfig(d.matrix_lr, d.embed_lr, d.head_lr, d.weight_decay, dtype=s.compute.dtype)
     return LoopConfig(
         steps,
         rows,
@@ -314,7 +311,7 @@ def make_plan(s: Session, began: float) -> Plan:
         # Making the data costs about a second per 300k tokens besides.
         steps = max(3, int(left / (step + tokens_per_step / 300_000)))
         rl = max(2, int(rl_seconds / 2.5)) if config.rl_steps < 0 else config.rl_steps
-    pretrain, finetune = max(1, round(steps * 0.2)), max(1, round(steps * 0.3))
+    pretrain, finetune = max(1, round(steps * 0.12)), max(1, round(steps * 0.35))
     return Plan(pretrain, max(1, steps - pretrain - finetune), finetune, rl, speed)
 
 

@@ -1,8 +1,8 @@
 """The calculator: a small recursive-descent parser on exact fractions. Never `eval`: what a model writes is hostile.
 
-    sum     = product { (+ | -) product }
-    product = atom { (* | x | /) atom }
-    atom    = number | - atom | ( sum )
+sum     = product { (+ | -) product }
+product = atom { (* | x | /) atom }
+atom    = number | - atom | ( sum )
 """
 
 from __future__ import annotations

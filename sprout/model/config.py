@@ -24,7 +24,7 @@ class GPTConfig:
     hidden: int = 384
     rope_theta: float = 10000.0
     tied: bool = False
-    qk_gain: float = 2.0  # sharpens attention: normed q and k alone give scores of at most sqrt(D)
+    qk_gain: float = 3.0  # sharpens attention: normed q and k alone give scores of at most sqrt(D)
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -36,6 +36,6 @@ class GPTConfig:
                 f"{self.heads} heads can't share {self.kv_heads} key/value heads evenly; choose kv_heads that divides heads."
             )
         if not 0 < self.qk_gain < 100:
-            raise UserError(f"qk_gain is {self.qk_gain}; expected a number above 0, about 2.")
+            raise UserError(f"qk_gain is {self.qk_gain}; expected a number above 0, about 3.")
         if self.head_size % 2:
             raise UserError(f"head_size is {self.head_size}; rotary embedding turns pairs, so it must be even.")

@@ -76,7 +76,7 @@ def dial(depth: int, vocab_size: int, context: int, tokens: int | None = None, b
         horizon_tokens=horizon,
         batch_tokens=batch,
         matrix_lr=matrix_lr,
-        embed_lr=0.3 * by_batch * by_width,
+        embed_lr=0.14 * by_batch * by_width,
         head_lr=0.01 * by_batch * by_width,
         weight_decay=min(0.2, 1 / (matrix_lr * steps)),
     )

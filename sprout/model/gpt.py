@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sprout.model.config import GPTConfig
-from sprout.model.layers import attention, gated_mlp, linear, norm, rotary_table, rotate
+from sprout.model.instinct import look_back
+from sprout.model.layers import attention, causal_attention, gated_mlp, linear, norm, rotary_table, rotate
 
 # Far below any row of the table, so that norming a normed table changes nothing and an export loads back as it was.
 EMBED_EPS = 1e-20
@@ -65,7 +66,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
         q, k, v = self.qkv(x, cos, sin)
-        return self.finish(x, attention(q, k, v, mask))
+        return self.finish(x, causal_attention(q, k, v, mask))
 
 
 class GPT(nn.Module):
@@ -89,7 +90,8 @@ class GPT(nn.Module):
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
         """Matrices uniform with standard deviation width^-1/2; the last matrix of each branch zero, so that every
-        block starts as the identity (arXiv 1901.09321); the embedding has length-1 channels, as after its norm."""
+        block starts as the identity (arXiv 1901.09321); the embedding has length-1 channels, as after its norm. On top
+        of that the instinct of `instinct.py`."""
         generator = torch.Generator().manual_seed(seed)
         for name, p in self.named_parameters():
             if name == "embed":
@@ -101,6 +103,8 @@ class GPT(nn.Module):
             else:
                 bound = (3 / p.shape[1]) ** 0.5
                 p.uniform_(-bound, bound, generator=generator)
+        if self.config.layers > 1:
+            look_back(self, generator)
 
     def embedded(self, ids: Tensor) -> Tensor:
         """The normed embedding of ids (B, T): the stream (B, T, C). The norm depends on the token alone, so that an
@@ -122,7 +126,9 @@ class GPT(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores (..., V) of hidden states (..., C), in the stream's dtype."""
-        if self.head is None:  # normed rows would give logits of size sqrt(C); Qwen3's last norm weight carries the factor
+        if (
+            self.head is None
+        ):  # normed rows would give logits of size sqrt(C); Qwen3's last norm weight carries the factor
             return linear(hidden * self.config.width**-0.5, self.embed_table())
         return linear(hidden, self.head)
 

@@ -42,7 +42,10 @@ def hf_config(config: GPTConfig, tokenizer: Tokenizer) -> dict[str, object]:
 def hf_weights(model: GPT) -> dict[str, Tensor]:
     """All weights under Qwen3's names."""
     c = model.config
-    out = {"model.embed_tokens.weight": model.embed_table().detach(), "model.norm.weight": torch.full((c.width,), c.width**-0.5 if c.tied else 1.0)}
+    out = {
+        "model.embed_tokens.weight": model.embed_table().detach(),
+        "model.norm.weight": torch.full((c.width,), c.width**-0.5 if c.tied else 1.0),
+    }
     if model.head is not None:
         out["lm_head.weight"] = model.head.detach()
     state = model.state_dict()

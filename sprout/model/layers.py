@@ -54,6 +54,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return mixed.view(B, K, G, T, D).permute(0, 3, 1, 2, 4).reshape(B, T, H, D)
 
 
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, blocks: int = 4) -> Tensor:
+    """`attention` where query t looks at no key after t (the mask says so too), as in training: S = T. Taken in blocks of
+    queries, so that most scores of keys that come later are never computed: with 4 blocks 5/8 of the work is left."""
+    size = -(-q.shape[1] // blocks)
+    ends = range(size, q.shape[1] + size, size)
+    parts = [attention(q[:, e - size : e], k[:, :e], v[:, :e], mask[:, e - size : e, :e]) for e in ends]
+    return torch.cat(parts, dim=1)
+
+
 def gated_mlp(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     """SwiGLU (arXiv 2002.05202): x (..., C) through gate, up (F, C) and down (C, F)."""
     a, b = linear(x, torch.cat([gate, up])).chunk(2, dim=-1)  # one product for both

@@ -74,7 +74,9 @@ class Tokenizer:
             if len(token) > 1:
                 halves = encode_word([ranks[bytes([b])] for b in token], known)
                 if len(halves) != 2:
-                    raise UserError(f"token {token!r} can't be made from earlier ones; expected ranks of byte pair encoding.")
+                    raise UserError(
+                        f"token {token!r} can't be made from earlier ones; expected ranks of byte pair encoding."
+                    )
                 known[halves[0], halves[1]] = (ranks[token], ranks[token])
                 merges.append((halves[0], halves[1]))
         return cls(tokens, merges, specials, pattern)

@@ -13,6 +13,7 @@ from sprout.world.documents import (
     history,
     letter,
     news,
+    primer,
     program,
     quiz,
     recipe,
@@ -39,10 +40,11 @@ _MODULES = (
     program,
     shopping,
     history,
+    primer,
 )
 KINDS: dict[str, Writer] = {m.KIND: m.write for m in _MODULES}
 SHARES: dict[str, float] = {m.KIND: m.SHARE for m in _MODULES}
-PRACTICE = ("quiz", "textbook")  # kinds that practise skills
+PRACTICE = ("quiz", "textbook", "primer")  # kinds that practise skills
 
 
 def write_document(world: World, dice: Dice) -> Document:

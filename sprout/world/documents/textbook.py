@@ -29,5 +29,3 @@ def write(world: World, dice: Dice) -> Document:
         problem = sample(topic, world, dice, "train")
         parts.append(f"{i}) {problem.prompt[-1].content}\n{problem.reply[-1].content}")
     return Document(KIND, heading + "\n" + "\n".join(parts), skills=(topic,), plan={"topic": topic})
-
-

@@ -11,7 +11,7 @@ from sprout.world.skills.common import answer_line, assistant, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 
-NAME, SHARE = "calculator", 1.0
+NAME, SHARE = "calculator", 0.9
 
 
 def make(world: World, dice: Dice) -> Problem:
@@ -36,7 +36,13 @@ def make(world: World, dice: Dice) -> Problem:
     )
     prompt = (user(dice.pick(ASKS).format(e=expression)),)
     return Problem(
-        NAME, f"arithmetic:{key}", prompt, reply, str(answer), ("calculator", "lookup"), truth={"expression": expression}
+        NAME,
+        f"arithmetic:{key}",
+        prompt,
+        reply,
+        str(answer),
+        ("calculator", "lookup"),
+        truth={"expression": expression},
     )
 
 

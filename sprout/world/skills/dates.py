@@ -8,7 +8,7 @@ from sprout.world.skills.common import assistant, some_tools, stepwise, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict
 
-NAME, SHARE = "dates", 1.5
+NAME, SHARE = "dates", 1.6
 ASKS = {
     "day_after": ("Which day comes {k} days after {d}?", "It is {d}. What day is it in {k} days?", "Today is {d}. Which day is it {k} days later?"),
     "day_before": ("Which day was {k} days before {d}?", "It is {d}. What day was it {k} days ago?", "Today is {d}. Which day was it {k} days earlier?"),
@@ -38,7 +38,10 @@ def make(world: World, dice: Dice) -> Problem:
         to_hour = 60 - start % 60
         d, e, answer = clock(start), "", clock(start + k)
         passes = k >= to_hour
-        steps = [f"{start % 60} + {k} = {start % 60 + k}" + (f", {start % 60 + k} - 60 = {start % 60 + k - 60}" if passes else "")]
+        steps = [
+            f"{start % 60} + {k} = {start % 60 + k}"
+            + (f", {start % 60 + k} - 60 = {start % 60 + k - 60}" if passes else "")
+        ]
     elif task == "between":
         start, k = dice.integer(0, 20 * 12) * 5, dice.integer(1, 23) * 5
         d, e, answer = clock(start), clock(start + k), str(k)

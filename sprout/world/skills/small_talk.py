@@ -11,7 +11,7 @@ from sprout.world.skills.common import assistant, mentions, no_call, some_tools,
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 
-NAME, SHARE = "small_talk", 0.7
+NAME, SHARE = "small_talk", 0.5
 
 OPEN = ("", "Hello. ", "Hi. ", "Hey. ", "Good morning. ", "Good evening. ", "Hi there. ", "Hello there. ", "Good day. ",
         "Hello, Sprout. ", "Dear Sprout, a question. ")  # fmt: skip
@@ -78,9 +78,7 @@ def make(world: World, dice: Dice) -> Problem:
             pass
         prompt = [user(said.replace("{n}", name)), assistant(INTENTS[before][1]), *prompt]
     reply, truth = INTENTS[intent][1], {"intent": intent}
-    return Problem(
-        NAME, f"small_talk:{text}", tuple(prompt), (assistant(reply),), reply, some_tools(dice), truth=truth
-    )
+    return Problem(NAME, f"small_talk:{text}", tuple(prompt), (assistant(reply),), reply, some_tools(dice), truth=truth)
 
 
 def check(problem: Problem, reply: Reply) -> Verdict:

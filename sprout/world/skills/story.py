@@ -10,13 +10,21 @@ from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 from sprout.world.wording import articles
 
-NAME, SHARE = "story", 1.8
+NAME, SHARE = "story", 1.2
 ASKS = ("Write a story with the words {w}.", "Tell me a story with {w}.", "Make up a story that uses {w}.", "I want a story with {w}.",
         "Write a short story. Use {w}.", "A story with {w}, please.")  # fmt: skip
 OPENINGS = ("Once there was a {j} {a} named {n}.", "{n} was a {j} {a}.", "There lived a {j} {a} called {n}.")
 WANTS = ("{n} wanted a {o}.", "{n} had always dreamt of a {o}.", "More than anything {n} wished for a {o}.")
-TRIES = ("So {n} went to the {p} and looked everywhere.", "{n} asked a friend at the {p} for help.", "One day {n} walked to the {p} alone.")
-ENDINGS = ("There was a {o} under a leaf. {n} was {e}.", "A friend brought a {o}, and {n} was {e}.", "At last {n} found a {o} and was {e}.")
+TRIES = (
+    "So {n} went to the {p} and looked everywhere.",
+    "{n} asked a friend at the {p} for help.",
+    "One day {n} walked to the {p} alone.",
+)
+ENDINGS = (
+    "There was a {o} under a leaf. {n} was {e}.",
+    "A friend brought a {o}, and {n} was {e}.",
+    "At last {n} found a {o} and was {e}.",
+)
 GOOD = ("happy", "glad", "proud", "grateful", "excited")
 
 

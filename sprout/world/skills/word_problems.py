@@ -8,7 +8,7 @@ from sprout.world.skills.common import assistant, stepwise, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict
 
-NAME, SHARE = "word_problems", 2.2
+NAME, SHARE = "word_problems", 2.0
 THINGS = ("apples", "plums", "coins", "eggs", "books", "shells", "stones", "nails", "candles", "cups", "buttons", "feathers",
           "loaves", "fish", "cherries", "ribbons", "seeds", "nuts", "keys", "stamps")  # fmt: skip
 # (first sentence, what it makes the number): {n} is the person, {t} the things, {a} a number.
@@ -18,30 +18,40 @@ GAINS = ("{n} finds {a} more.", "{n} buys {a} more.", "A friend gives {n} {a} mo
          "The next day {n} receives {a} more.", "{n} wins {a} more.")  # fmt: skip
 LOSSES = ("{n} loses {a} of them.", "{n} sells {a} of them.", "{n} gives {a} of them away.", "Then {n} drops {a} of them.",
           "{n} lends {a} of them to a friend.", "{a} of them are stolen.", "{n} throws {a} of them away.")  # fmt: skip
-TIMES = ("Then {n} gets {a} times as many.", "By evening {n} has {a} times as many.", "A year later {n} has {a} times as many.")
-NOISE = ("{n} is {a} years old.", "The road is {a} miles long.", "It is {a} o'clock.", "{n} has {a} cousins.", "The house has {a} windows.")
+TIMES = (
+    "Then {n} gets {a} times as many.",
+    "By evening {n} has {a} times as many.",
+    "A year later {n} has {a} times as many.",
+)
+NOISE = (
+    "{n} is {a} years old.",
+    "The road is {a} miles long.",
+    "It is {a} o'clock.",
+    "{n} has {a} cousins.",
+    "The house has {a} windows.",
+)
 ENDS = ("How many {t} does {n} have now?", "How many {t} are left?", "How many {t} does {n} have in the end?",
         "How many {t} are there now?", "What is the number of {t} now?")  # fmt: skip
 
 
 def make(world: World, dice: Dice) -> Problem:
-    """Numbers up to 99; each step adds, takes away or multiplies, and is written as one line."""
+    """Numbers up to 99, changes up to 12; each step adds, takes away or multiplies, and is written as one line."""
     name, things = make_name(dice, ENDS_FIRST), dice.pick(THINGS)
     count = dice.integer(1, 3)
-    now = dice.integer(5, 60)
+    now = dice.integer(5, 50)
     sentences = [dice.pick(STARTS).format(n=name, t=things, a=now)]
     steps, shape = [], [str(now)]
     for _ in range(count):
         operation = dice.weighted("+-x", (4, 4, 2))
-        if operation == "x" and now > 20:
+        if operation == "x" and now > 24:
             operation = "-"
         if operation == "-" and now < 4:
             operation = "+"
         if operation == "+":
-            a, text = dice.integer(2, 40), dice.pick(GAINS)
+            a, text = dice.integer(2, 12), dice.pick(GAINS)
             after = now + a
         elif operation == "-":
-            a, text = dice.integer(1, min(40, now - 1)), dice.pick(LOSSES)
+            a, text = dice.integer(1, min(12, now - 1)), dice.pick(LOSSES)
             after = now - a
         else:
             a, text = dice.integer(2, 4), dice.pick(TIMES)
