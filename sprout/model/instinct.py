@@ -12,13 +12,13 @@ that wrote down 'before me stood what stands here now', and copies it: A B ... A
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from sprout.model.gpt import GPT
+    from sprout.model.gpt import GPT, Block
 
 CONSTANT = 16  # one channel in so many is the same for all tokens: attention by position alone needs something constant
 LEVEL = 2.0  # value of those channels
@@ -48,7 +48,7 @@ def look_back(model: GPT, generator: torch.Generator) -> None:
         model.head.copy_(model.embed_table() * ECHO)
         model.head[:, :skip] = 0
 
-    first, second = model.blocks[0], model.blocks[1]
+    first, second = cast("Block", model.blocks[0]), cast("Block", model.blocks[1])
     for block in (first, second):
         block.q[:D] *= QUIET
         block.k[:D] *= QUIET
