@@ -93,9 +93,13 @@ ANSWER = {
 
 
 def articles(text: str) -> str:
-    """'a' becomes 'an' before a vowel."""
+    """'a' becomes 'an' before a vowel, but not before 'uni-', 'use-' and 'euro-', which sound like 'you'."""
     for vowel in "aeiou":
         text = text.replace(f" a {vowel}", f" an {vowel}")
+        if text.startswith(f"A {vowel}"):
+            text = "An" + text[1:]
+    for sound in ("uni", "use", "usu"):
+        text = text.replace(f" an {sound}", f" a {sound}")
     return text
 
 

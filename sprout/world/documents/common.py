@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from sprout.world.dice import Dice
 from sprout.world.lexicon import (
-    ADJECTIVES,
-    ADVERBS,
     ANIMALS,
     EMOTIONS,
     KIN,
     MONTHS,
-    OBJECTS,
     PLACES_NEAR,
     PLANTS,
-    VERBS,
     WEATHER,
     WEEKDAYS,
 )
 from sprout.world.state import RELATIONS, Entity, Person, World, kind_of, value_of
+from sprout.world.vocabulary import act, deed, doing, manner_of, quality, thing, things
 from sprout.world.wording import articles, capital, say
 
 
@@ -68,11 +65,11 @@ def moment(dice: Dice) -> str:
     if shape == 4:
         return f"Near the {dice.pick(PLACES_NEAR)}, "
     if shape == 5:
-        return f"{capital(dice.pick(ADVERBS))}, "
+        return f"{capital(manner_of(dice))}, "
     if shape == 6:
-        return f"With {articles(' a ' + dice.pick(OBJECTS))[1:]} in hand, "
+        return f"With {articles(' a ' + thing(dice))[1:]} in hand, "
     if shape == 7:
-        return f"While {dice.pick(VERBS)[2]}, "
+        return f"While {doing(dice, thing(dice))}, "
     if shape == 8:
         return f"Behind the {dice.pick(PLACES_NEAR)}, "
     if shape == 9:
@@ -86,24 +83,23 @@ def scene(dice: Dice, who: str = "") -> str:
     """A sentence of everyday life, out of many parts."""
     who = who or dice.pick(
         (
-            f"the {dice.pick(ADJECTIVES)} {dice.pick(ANIMALS)}",
+            f"the {quality(dice)} {dice.pick(ANIMALS)}",
             f"my {dice.pick(KIN)}",
             "somebody",
-            f"a {dice.pick(ADJECTIVES)} stranger",
+            f"a {quality(dice)} stranger",
         )
     )
-    verb = dice.pick(VERBS)[1]
     shape = dice.integer(0, 4)
     if shape == 0:
-        rest = f"{verb} the {dice.pick(OBJECTS)} {dice.pick(ADVERBS)}"
+        rest = f"{deed(dice)} the {thing(dice)} {manner_of(dice)}"
     elif shape == 1:
-        rest = f"{verb} near the {dice.pick(PLACES_NEAR)}, feeling {dice.pick(EMOTIONS)}"
+        rest = f"{act(dice)[1]} near the {dice.pick(PLACES_NEAR)}, feeling {dice.pick(EMOTIONS)}"
     elif shape == 2:
-        rest = f"{verb} the {dice.pick(ADJECTIVES)} {dice.pick(OBJECTS)}, and the {dice.pick(ANIMALS)} {dice.pick(VERBS)[1]} it"
+        rest = f"{deed(dice)} the {quality(dice)} {things(dice)}, and the {dice.pick(ANIMALS)} {deed(dice)} them"
     elif shape == 3:
-        rest = f"stopped {dice.pick(VERBS)[2]} because of the {dice.pick(WEATHER)}"
+        rest = f"stopped {doing(dice, thing(dice))} because of the {dice.pick(WEATHER)}"
     else:
-        rest = f"{verb} {dice.pick(ADVERBS)} until the {dice.pick(WEATHER)} came"
+        rest = f"{act(dice)[1]} {manner_of(dice)} until the {dice.pick(WEATHER)} came"
     start = moment(dice) if dice.chance(0.5) else ""
     return articles(capital(f"{start}{who} {rest}")) + "."
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sprout.world.dice import Dice
 from sprout.world.documents.common import pick_person
-from sprout.world.lexicon import ADVERBS, DISHES, FOODS, WEEKDAYS
+from sprout.world.lexicon import DISHES, FOODS, WEEKDAYS
 from sprout.world.state import World
 from sprout.world.types import Document
+from sprout.world.vocabulary import manner_of
 from sprout.world.wording import capital
 
 KIND, SHARE = "recipe", 0.7
@@ -35,7 +36,7 @@ def write(world: World, dice: Dice) -> Document:
         "a": a,
         "b": b,
         "c": c,
-        "d": dice.pick(ADVERBS),
+        "d": manner_of(dice),
         "m": dice.integer(2, 12) * 5,
         "w": dice.pick(WEEKDAYS),
         "k": dice.integer(2, 9),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sprout.world.dice import Dice
 from sprout.world.documents.common import pick_person, tell
-from sprout.world.lexicon import OBJECTS, PLACES_NEAR, VERBS, WEEKDAYS
+from sprout.world.lexicon import PLACES_NEAR, WEEKDAYS
 from sprout.world.state import World
 from sprout.world.types import Document
+from sprout.world.vocabulary import deed_now, thing
 from sprout.world.wording import capital
 
 KIND, SHARE = "schedule", 0.6
@@ -30,9 +31,9 @@ def write(world: World, dice: Dice) -> Document:
     person, hour = pick_person(world, dice), dice.integer(5, 9)
     lines = []
     for _ in range(dice.integer(3, 6)):
-        verb = dice.pick(VERBS)[0]
+        verb = deed_now(dice)
         lines.append(
-            f"{hour:02d}:{dice.integer(0, 3) * 15:02d} {verb} the {dice.pick(OBJECTS)} at the {dice.pick(PLACES_NEAR)}"
+            f"{hour:02d}:{dice.integer(0, 3) * 15:02d} {verb} the {thing(dice)} at the {dice.pick(PLACES_NEAR)}"
         )
         hour += dice.integer(1, 3)
     told, facts = tell(person, dice, 2, frames=False)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sprout.world.dice import Dice
 from sprout.world.documents.common import pick_person, tell
-from sprout.world.lexicon import FOODS, OBJECTS, VERBS
+from sprout.world.lexicon import FOODS
 from sprout.world.state import World
 from sprout.world.types import Document
+from sprout.world.vocabulary import deed_now, thing
 from sprout.world.wording import capital
 
 KIND, SHARE = "list", 0.6
@@ -31,7 +32,7 @@ def write(world: World, dice: Dice) -> Document:
         lines.append(f"Together: {' + '.join(str(p) for _, p in items)} = {sum(p for _, p in items)} coins")
         head = dice.pick((f"{person.name} buys", f"Shopping list of {person.name}", f"For {person.name}"))
     else:
-        lines = [f"{i}. {dice.pick(VERBS)[0]} the {dice.pick(OBJECTS)}" for i in range(1, dice.integer(3, 6) + 1)]
+        lines = [f"{i}. {deed_now(dice)} the {thing(dice)}" for i in range(1, dice.integer(3, 6) + 1)]
         head = dice.pick((f"{person.name}, to do", f"What {person.name} must do", f"{capital(person.first)} should"))
     return Document(
         KIND, "\n".join([head, *lines, " ".join(told)]), tuple(facts), plan={"of": ("shopping", "tasks")[shape - 1]}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from sprout.world.dice import Dice
 from sprout.world.documents.common import moment, scene
-from sprout.world.lexicon import ADJECTIVES, ADVERBS, ANIMALS, EMOTIONS, KIN, OBJECTS, PLACES_NEAR, VERBS, WEATHER
+from sprout.world.lexicon import ANIMALS, EMOTIONS, KIN, PLACES_NEAR, WEATHER
 from sprout.world.names import ENDS_FIRST, make_name
 from sprout.world.skills import story as skill
 from sprout.world.state import World
 from sprout.world.types import Document
+from sprout.world.vocabulary import deed, manner_of, quality, thing
 from sprout.world.wording import articles, capital
 
 KIND, SHARE = "story", 3.5
@@ -32,19 +33,19 @@ ENDS = ("In the end {n} found {o} under the {q}, and was {e}.", "So {n} shared {
 
 
 def write(world: World, dice: Dice) -> Document:
-    """Opening, goal, trouble, turn, ending, each from many parts; every third is in the plain style of the story skill."""
-    if dice.chance(0.3):
+    """Opening, goal, trouble, turn, ending, each from many parts; every fourth is in the plain style of the story skill."""
+    if dice.chance(0.25):
         problem = skill.make(world, dice)
         return Document(KIND, problem.reply[-1].content, skills=("story",), plan={"style": "plain"})
     her = dice.chance(0.5)
     words = {
-        "n": make_name(dice, ENDS_FIRST), "his": "her" if her else "his", "k": dice.pick(KIN), "o": "the " + dice.pick(OBJECTS),
-        "p": dice.pick(PLACES_NEAR), "w": dice.pick(WEATHER), "j": dice.pick(ADJECTIVES), "b": dice.pick(ANIMALS),
-        "d": dice.pick(ADVERBS), "q": dice.pick(OBJECTS), "v": dice.pick(VERBS)[1], "e": dice.pick(EMOTIONS), "f": dice.pick(EMOTIONS),
+        "n": make_name(dice, ENDS_FIRST), "his": "her" if her else "his", "k": dice.pick(KIN), "o": "the " + thing(dice),
+        "p": dice.pick(PLACES_NEAR), "w": dice.pick(WEATHER), "j": quality(dice), "b": dice.pick(ANIMALS),
+        "d": manner_of(dice), "q": thing(dice), "v": deed(dice), "e": dice.pick(EMOTIONS), "f": dice.pick(EMOTIONS),
     }  # fmt: skip
     words["s"] = dice.pick(SAYINGS).format(**words)
     goal, trouble = dice.pick(GOALS).format(**words), dice.pick(TROUBLES).format(**words)
-    kind = f"the {dice.pick(ADJECTIVES)} {dice.pick(ANIMALS)}" if dice.chance(0.4) else ""
+    kind = f"the {quality(dice)} {dice.pick(ANIMALS)}" if dice.chance(0.4) else ""
     hero = f"{words['n']}, {kind}," if kind else words["n"]
     opening = f"{moment(dice) if dice.chance(0.6) else ''}{hero} {goal}, {trouble}."
     parts = [

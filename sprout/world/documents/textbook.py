@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sprout.world.dice import Dice
-from sprout.world.lexicon import ADJECTIVES
 from sprout.world.skills import sample
 from sprout.world.state import World
 from sprout.world.types import Document
+from sprout.world.vocabulary import quality, thing
 from sprout.world.wording import capital
 
 KIND, SHARE = "textbook", 1.0
@@ -19,9 +19,9 @@ def write(world: World, dice: Dice) -> Document:
     heading = dice.pick(
         (
             f"Lesson {dice.integer(1, 40)}",
-            f"{capital(dice.pick(ADJECTIVES))} exercises",
+            f"{capital(quality(dice))} exercises",
             f"Page {dice.integer(1, 300)}",
-            "Worked examples",
+            f"The {thing(dice)} on page {dice.integer(1, 300)}",
         )
     )
     parts = []
