@@ -116,7 +116,10 @@ def test_gsm8k_answers_are_checked():
 def test_shared_chats_and_novels_load(data):
     dropped: dict[str, int] = {}
     for path in sorted((data / "chat").glob("*.jsonl")):
-        if path.name not in ("oasst_en_100_tree.jsonl", "self_instruct_seed_tasks.jsonl"):  # trees, and tasks without talk
+        if path.name not in (
+            "oasst_en_100_tree.jsonl",
+            "self_instruct_seed_tasks.jsonl",
+        ):  # trees, and tasks without talk
             assert list(local_conversations([str(path)], dropped)), path.name
     texts = list(local_texts([str(data / "text" / "eltec_eng")], dropped))
     assert {"train", "validation", "test"} == {split for split, _ in texts} and len(texts) > 500

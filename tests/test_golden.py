@@ -12,6 +12,7 @@ The language is written here, as ids, so that neither the world's wording nor th
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 from pathlib import Path
@@ -23,6 +24,7 @@ from sprout.common.compute import Compute
 from sprout.data import Item, Packed, pack
 from sprout.model import GPT
 from sprout.model.dial import dial
+from sprout.model.instinct import ECHO
 from sprout.optim import OptimConfig
 from sprout.train import LoopConfig, make_loss, train
 
@@ -82,7 +84,8 @@ def test_the_loss_goes_down_as_it_always_did(depth: int, packed: Packed, tmp_pat
     got, parameters = losses(depth, packed, tmp_path)
     assert len(got) == STEPS[depth]
     assert sum(got[-3:]) / 3 < 0.9 * got[0] and got[-1] < got[len(got) // 2], f"the loss hardly goes down: {got}"
-    assert abs(got[0] - torch.tensor(float(VOCABULARY)).log()) < 0.2, "a new model should find all words equally likely"
+    # All words equally likely, but for the instinct to say again what stands here (at most ECHO nats in a small vocabulary).
+    assert -0.2 < got[0] - math.log(VOCABULARY) < ECHO, "a new model knows more or less than it should"
     path = GOLDEN / f"depth_{depth}.json"
     if os.environ.get("SPROUT_WRITE_GOLDEN"):
         GOLDEN.mkdir(exist_ok=True)

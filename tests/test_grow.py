@@ -20,7 +20,10 @@ def sprout(*words: str, **more) -> subprocess.CompletedProcess:
 
 
 def weights(run: Path) -> dict[str, bytes]:
-    return {s: (run / "stages" / s / "model.safetensors").read_bytes() for s in ("pretrain", "midtrain", "finetune", "reinforce")}
+    return {
+        s: (run / "stages" / s / "model.safetensors").read_bytes()
+        for s in ("pretrain", "midtrain", "finetune", "reinforce")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,9 @@ def test_every_stage_leaves_what_it_should(grown):
     losses = [p["loss"] for s in ("pretrain", "midtrain") for p in report["stages"][s]["curve"]]
     assert losses[-1] < losses[0] or len(losses) < 3
     page = (grown / "report.html").read_text()
-    assert "<svg" in page and "http" not in page.replace("http://www.w3.org", "").replace("https://matplotlib", "").replace("http://purl.org", "").replace("http://creativecommons", "")
+    assert "<svg" in page and "http" not in page.replace("http://www.w3.org", "").replace(
+        "https://matplotlib", ""
+    ).replace("http://purl.org", "").replace("http://creativecommons", "")
 
 
 @pytest.mark.slow
@@ -58,7 +63,14 @@ def test_a_grown_model_loads_in_hugging_face(grown):
     tok = transformers.AutoTokenizer.from_pretrained(folder)
     model, tokenizer = load_hf(folder)
     ids = prompt_ids(tokenizer, [Message("user", "Hello!")])
-    assert list(tok.apply_chat_template([{"role": "user", "content": "Hello!"}], add_generation_prompt=True, return_dict=False)) == ids
+    assert (
+        list(
+            tok.apply_chat_template(
+                [{"role": "user", "content": "Hello!"}], add_generation_prompt=True, return_dict=False
+            )
+        )
+        == ids
+    )
     x = torch.tensor([ids])
     with torch.no_grad():
         assert (theirs(x).logits - model.logits(model(x))).abs().max() < 1e-4

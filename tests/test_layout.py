@@ -16,7 +16,19 @@ def test_imports_point_backwards():
 def test_help_is_a_map():
     done = subprocess.run([sys.executable, "-m", "sprout", "--help"], capture_output=True, text=True)
     assert done.returncode == 0
-    for command in ("grow", "chat", "report", "world", "tokenizer", "eval", "export", "pretrain", "midtrain", "finetune", "reinforce"):
+    for command in (
+        "grow",
+        "chat",
+        "report",
+        "world",
+        "tokenizer",
+        "eval",
+        "export",
+        "pretrain",
+        "midtrain",
+        "finetune",
+        "reinforce",
+    ):
         assert f"\n  {command} " in done.stdout
 
 

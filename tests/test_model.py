@@ -25,7 +25,15 @@ def test_hugging_face_gives_the_same_logits(depth, tied, tokenizer, tmp_path):
     transformers = pytest.importorskip("transformers")
     shape = shape_of(depth, tokenizer.vocab_size, 64)
     config = GPTConfig(
-        shape.vocab_size, 64, shape.layers, shape.width, shape.heads, shape.kv_heads, shape.head_size, shape.hidden, tied=tied
+        shape.vocab_size,
+        64,
+        shape.layers,
+        shape.width,
+        shape.heads,
+        shape.kv_heads,
+        shape.head_size,
+        shape.hidden,
+        tied=tied,
     )
     model = shaken(config)
     with torch.no_grad():

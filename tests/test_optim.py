@@ -81,7 +81,15 @@ def test_processes_agree(tmp_path):
         out = tmp_path / f"{n}.json"
         command = [sys.executable, str(WORKER), str(out)]
         if n > 1:
-            command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}", str(WORKER), str(out)]
+            command = [
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                f"--nproc-per-node={n}",
+                str(WORKER),
+                str(out),
+            ]
         subprocess.run(command, check=True, timeout=200, env={**__import__("os").environ, "OMP_NUM_THREADS": "1"})
         losses[n] = json.loads(out.read_text())
     assert losses[1][-1] < losses[1][0] - 0.1

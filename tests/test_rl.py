@@ -19,7 +19,9 @@ def test_advantages_compare_within_a_group():
 def test_policy_loss_counts_every_token_of_the_batch_alike():
     logp = torch.tensor([[-1.0, -2.0, -9.0], [-3.0, -9.0, -9.0]])
     mask = torch.tensor([[1.0, 1, 0], [1, 0, 0]])
-    assert torch.isclose(policy_loss(logp, torch.tensor([0.5, -1.0]), mask), torch.tensor(-(0.5 * -1 + 0.5 * -2 + -1 * -3) / 3))
+    assert torch.isclose(
+        policy_loss(logp, torch.tensor([0.5, -1.0]), mask), torch.tensor(-(0.5 * -1 + 0.5 * -2 + -1 * -3) / 3)
+    )
 
 
 def test_reward_rises(tokenizer, tmp_path):

@@ -326,5 +326,3 @@ def test_a_problem_is_plain_data() -> None:
         problem = draw(name, 1)[0]
         again = replace(problem, truth=json.loads(json.dumps(problem.truth)))
         assert again == problem and right(again, again.reply)
-
-

@@ -24,7 +24,7 @@ CONSTANT = 16  # one channel in so many is the same for all tokens: attention by
 LEVEL = 2.0  # value of those channels
 FAST = 3  # pairs of channels with the fastest rotation, which tell neighbours apart
 QUIET = 0.1  # what is left of the random start of these heads' queries and keys
-ECHO = 0.05  # the head starts as the embedding times this: what was copied is what is predicted
+ECHO = 6.4  # the head starts as the embedding, scaled to this logit for a token by itself: what was copied is predicted
 
 
 def directions(count: int, rows: int, width: int, skip: int, generator: torch.Generator) -> Tensor:
@@ -45,7 +45,7 @@ def look_back(model: GPT, generator: torch.Generator) -> None:
     content, noted, copied = (directions(rank, D, C, skip, generator) for _ in range(3))
     model.embed[:, :skip] = LEVEL * (C**-0.5 if c.tied else 1.0)
     if model.head is not None:
-        model.head.copy_(model.embed_table() * ECHO)
+        model.head.copy_(model.embed_table() * (ECHO / C))
         model.head[:, :skip] = 0
 
     first, second = cast("Block", model.blocks[0]), cast("Block", model.blocks[1])
