@@ -211,10 +211,10 @@ def conversations(s: Session, split: str, seed: int, tokens: int) -> Iterator[An
 
 
 def feed(s: Session, stage: str, tokens: int, split: str = "train") -> Packed:
-    """The packed rows of a stage: documents to pretrain, both to midtrain (3 parts of 4 conversations), conversations
+    """The packed rows of a stage: documents to pretrain, both to midtrain (7 parts of 10 conversations), conversations
     to finetune."""
     seed = stable_hash(s.config.seed, stage, split)
-    talk = {"pretrain": 0.0, "midtrain": 0.75, "finetune": 1.0}[stage]
+    talk = {"pretrain": 0.0, "midtrain": 0.7, "finetune": 1.0}[stage]
     items: list[Any] = []
     if talk < 1:
         items += document_items(documents(s, split, seed), s.tokenizer, int(tokens * (1 - talk)))
@@ -294,7 +294,7 @@ def measure(s: Session) -> float:
 
 
 def make_plan(s: Session, began: float) -> Plan:
-    """Turn minutes into steps: what is left after evaluation and data is shared out, 10 % of all to reinforcement."""
+    """Turn minutes into steps: what is left after evaluation and data is shared out, 8 % of all to reinforcement."""
     config = s.config
     tokens_per_step = max(1, config.batch_tokens // config.context) * config.context
     if config.tokens:
@@ -306,12 +306,12 @@ def make_plan(s: Session, began: float) -> Plan:
         s.say(f"measured {speed / 1000:.1f}k tokens/s")
         total = config.minutes * 60
         evaluation = 4 * (0.006 * config.eval_problems * (len(SKILLS) + 1) * (1 if config.uses_world else 0.2) + 4)
-        rl_seconds = 0.10 * total
+        rl_seconds = 0.08 * total
         left = total - (time.perf_counter() - began) - evaluation - rl_seconds - 10
         # Making the data costs about a second per 300k tokens besides.
         steps = max(3, int(left / (step + tokens_per_step / 300_000)))
-        rl = max(2, int(rl_seconds / 2.5)) if config.rl_steps < 0 else config.rl_steps
-    pretrain, finetune = max(1, round(steps * 0.12)), max(1, round(steps * 0.35))
+        rl = max(2, int(rl_seconds / 1.3)) if config.rl_steps < 0 else config.rl_steps
+    pretrain, finetune = max(1, round(steps * 0.13)), max(1, round(steps * 0.35))
     return Plan(pretrain, max(1, steps - pretrain - finetune), finetune, rl, speed)
 
 

@@ -113,6 +113,6 @@ VERBS = tuple(
 # Everyday words for spelling and counting letters, beside the lists above.
 SHORT_WORDS = tuple(
     sorted(
-        w for w in {*ANIMALS, *FOODS, *OBJECTS, *ADJECTIVES, *PLANTS, *BODY, *ROOMS, *PLACES_NEAR} if 3 <= len(w) <= 8
+        w for w in {*ANIMALS, *FOODS, *OBJECTS, *ADJECTIVES, *PLANTS, *BODY, *ROOMS, *PLACES_NEAR} if 3 <= len(w) <= 7
     )
 )

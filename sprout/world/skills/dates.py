@@ -8,7 +8,7 @@ from sprout.world.skills.common import assistant, some_tools, stepwise, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict
 
-NAME, SHARE = "dates", 1.6
+NAME, SHARE = "dates", 2.2
 ASKS = {
     "day_after": ("Which day comes {k} days after {d}?", "It is {d}. What day is it in {k} days?", "Today is {d}. Which day is it {k} days later?"),
     "day_before": ("Which day was {k} days before {d}?", "It is {d}. What day was it {k} days ago?", "Today is {d}. Which day was it {k} days earlier?"),
@@ -35,18 +35,18 @@ def make(world: World, dice: Dice) -> Problem:
         steps, answer, d, e = [", ".join(f"{i} {x}" for i, x in enumerate(walk))], walk[-1], walk[0], ""
     elif task == "clock":
         start, k = dice.integer(0, 22 * 12) * 5, dice.integer(1, 11) * 5
-        to_hour = 60 - start % 60
         d, e, answer = clock(start), "", clock(start + k)
-        passes = k >= to_hour
+        passes = start % 60 + k >= 60
         steps = [
             f"{start % 60} + {k} = {start % 60 + k}"
             + (f", {start % 60 + k} - 60 = {start % 60 + k - 60}" if passes else "")
         ]
     elif task == "between":
-        start, k = dice.integer(0, 20 * 12) * 5, dice.integer(1, 23) * 5
+        start, k = dice.integer(0, 20 * 12) * 5, dice.integer(1, 11) * 5
         d, e, answer = clock(start), clock(start + k), str(k)
-        hours = (start + k) // 60 - start // 60
-        steps = [f"{hours} x 60 + {(start + k) % 60} - {start % 60} = {k}"]
+        begins, ends = start % 60, (start + k) % 60
+        to_hour = f"60 - {begins} = {60 - begins}, {60 - begins} + {ends} = {k}"
+        steps = [f"{ends} - {begins} = {k}" if ends > begins else to_hour]
     else:
         one, two = dice.sample(range(24 * 12), 2)
         d, e, answer, steps, k = clock(one * 5), clock(two * 5), clock(min(one, two) * 5), [], 0

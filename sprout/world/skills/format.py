@@ -11,7 +11,7 @@ from sprout.world.skills.common import assistant, exact, some_tools, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 
-NAME, SHARE = "format", 2.0
+NAME, SHARE = "format", 2.4
 KINDS = {
     "animals": ANIMALS, "colours": COLOURS, "foods": FOODS, "plants": PLANTS, "instruments": INSTRUMENTS, "trades": TRADES,
     "rooms": ROOMS, "parts of the body": BODY,
@@ -32,7 +32,7 @@ def make(world: World, dice: Dice) -> Problem:
     """One of five formats, filled with words of the world. 'list' takes any different things of two kinds."""
     task = dice.pick(tuple(ASKS))
     kind, second = dice.sample(tuple(KINDS), 2)
-    words = dice.sample(OBJECTS, dice.integer(2, 4))
+    words = dice.sample(OBJECTS, dice.integer(2, 3))
     name, age, pet = make_name(dice, ENDS_FIRST), dice.integer(5, 90), dice.pick(ANIMALS)
     k, m = dice.integer(1, 4), dice.integer(1, 4)
     if task == "list":

@@ -10,13 +10,13 @@ from sprout.world.state import Person, World, fresh_person, value_of
 from sprout.world.types import Problem, Reply, Verdict
 from sprout.world.wording import FRAMES, answer, articles, ask, capital, clause
 
-NAME, SHARE = "reading", 3.0
+NAME, SHARE = "reading", 3.2
 RELATIONS = ("home", "trade", "food", "pet", "instrument", "colour")
 LEADS = ("Read this: ", "Here is a text: ", "Text: ", "", "Please read: ")
 # Facts told of each of two or of three people, and how often: hard enough to need reading, with easy ones to begin on.
-FACTS_EACH = {2: ((1, 2, 3), (0.3, 0.5, 0.2)), 3: ((1, 2), (0.6, 0.4))}
-FRAMED = 0.1  # share of sentences with an opening or a closing around the clause
-PLAIN = 0.8  # share of sentences that begin with the name; the others may be in any wording
+FACTS_EACH = {2: ((1, 2), (0.5, 0.5)), 3: ((1, 2), (0.8, 0.2))}
+FRAMED = 0.05  # share of sentences with an opening or a closing around the clause
+PLAIN = 0.9  # share of sentences that begin with the name; the others may be in any wording
 
 
 def different_people(world: World, dice: Dice, count: int) -> list[Person]:

@@ -9,7 +9,7 @@ from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 from sprout.world.wording import articles, capital
 
-NAME, SHARE = "refusal", 0.5
+NAME, SHARE = "refusal", 0.4
 
 # What is asked for, and the words that fill it: a dozen or more for each, so that no single request weighs much.
 ACTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (

@@ -10,7 +10,7 @@ from sprout.world.state import World, fresh_person, value_of
 from sprout.world.types import Problem, Reply, Verdict, final_text
 from sprout.world.wording import articles, say
 
-NAME, SHARE = "summary", 0.7
+NAME, SHARE = "summary", 0.5
 ASKS = ("Sum this up in one sentence:", "Put this into one sentence:", "Summarise:", "In short, what does this say?",
         "Give me a summary in one sentence:", "Make one sentence of this:")  # fmt: skip
 MAIN, EXTRA = ("trade", "home", "instrument"), ("food", "colour", "pet")

@@ -8,7 +8,7 @@ from sprout.world.skills.common import assistant, stepwise, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict
 
-NAME, SHARE = "word_problems", 2.0
+NAME, SHARE = "word_problems", 2.4
 THINGS = ("apples", "plums", "coins", "eggs", "books", "shells", "stones", "nails", "candles", "cups", "buttons", "feathers",
           "loaves", "fish", "cherries", "ribbons", "seeds", "nuts", "keys", "stamps")  # fmt: skip
 # (first sentence, what it makes the number): {n} is the person, {t} the things, {a} a number.
@@ -35,7 +35,7 @@ ENDS = ("How many {t} does {n} have now?", "How many {t} are left?", "How many {
 
 
 def make(world: World, dice: Dice) -> Problem:
-    """Numbers up to 99, changes up to 12; each step adds, takes away or multiplies, and is written as one line."""
+    """Numbers up to 99, changes up to 9; each step adds, takes away or multiplies, and is written as one line."""
     name, things = make_name(dice, ENDS_FIRST), dice.pick(THINGS)
     count = dice.integer(1, 3)
     now = dice.integer(5, 50)
@@ -48,10 +48,10 @@ def make(world: World, dice: Dice) -> Problem:
         if operation == "-" and now < 4:
             operation = "+"
         if operation == "+":
-            a, text = dice.integer(2, 12), dice.pick(GAINS)
+            a, text = dice.integer(2, 9), dice.pick(GAINS)
             after = now + a
         elif operation == "-":
-            a, text = dice.integer(1, min(12, now - 1)), dice.pick(LOSSES)
+            a, text = dice.integer(1, min(9, now - 1)), dice.pick(LOSSES)
             after = now - a
         else:
             a, text = dice.integer(2, 4), dice.pick(TIMES)
