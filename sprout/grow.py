@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import sprout
-from sprout.common.compute import Compute, apply, decide
+from sprout.common.compute import Compute, apply, decide, free_memory
 from sprout.common.errors import UserError
 from sprout.common.files import read_json, write_json
 from sprout.common.hashing import stable_hash
@@ -39,7 +39,7 @@ from sprout.data.gsm8k import check_gsm8k, load_gsm8k
 from sprout.engine import Engine, Prompt, Sampling, Toolbox, toolbox_for
 from sprout.evals import bits_per_byte, evaluate_skills, problems_for
 from sprout.model import GPT
-from sprout.model.count import flops_per_token, parameters
+from sprout.model.count import flops_per_token, parameters, training_bytes
 from sprout.model.dial import Dial, dial
 from sprout.model.hf import load_hf, save_hf
 from sprout.optim import OptimConfig, Optimizer
@@ -350,7 +350,7 @@ def take_up(s: Session, stage: str) -> None:
     """Start from the weights of the stage before."""
     at = STAGES.index(stage)
     if at == 0:
-        s.model.initialise(s.config.seed)
+        s.model.load_state_dict(GPT(s.model.config, s.config.seed).state_dict())
         return
     folder = s.stage_folder(STAGES[at - 1])
     s.model.load_state_dict(load_hf(folder)[0].state_dict())
@@ -547,7 +547,14 @@ def open_session(config: GrowConfig, say: Say) -> Session:
     world = build_world(config.world)
     tokenizer = make_tokenizer(config, world, local, say)
     d = dial(config.depth, tokenizer.vocab_size, config.context, config.tokens or None, config.batch_tokens)
-    model = GPT(d.shape, config.seed)
+    rows = max(1, config.batch_tokens // config.context)
+    need, free = training_bytes(d.shape, min(rows, 32) * config.context), free_memory(compute.device)
+    if free is not None and need > free:
+        raise UserError(
+            f"a model of depth {config.depth} ({parameters(d.shape):,} parameters) takes at least {need / 1e9:.1f} GB to train, "
+            f"and {free / 1e9:.1f} GB are free; take a smaller --depth, --vocab-size or --context, or close other programs."
+        )
+    model = GPT(d.shape, config.seed).to(compute.device)
     model.dtype = compute.dtype
     s = Session(config, compute, world, tokenizer, d, model, make_loss(model, compute), toolbox_for(world if config.uses_world else None),
                 Plan(0, 0, 0, 0, 0.0), say, local)  # fmt: skip

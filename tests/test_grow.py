@@ -143,8 +143,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         (["--text", "nowhere.txt"], "there is no file"),
         (["--minutes", "-1"], "minutes is -1"),
         (["--world.people", "1"], "at least 8 people"),
+        (["--depth", "64", "--context", "4096", "--batch-tokens", "131072"], "GB are free; take a smaller --depth"),
+        (["--text", "nobody-at-all/no-such-data-set"], "download"),
     ],
 )
 def test_what_can_not_work_is_refused_before_work_begins(options, message, tmp_path):
-    done = sprout("grow", "--run", str(tmp_path / "run"), "--compile", "off", *options)
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    done = sprout("grow", "--run", str(tmp_path / "run"), "--compile", "off", *options, env=env)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr

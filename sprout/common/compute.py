@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -30,6 +31,19 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def free_memory(device: str) -> int | None:
+    """Bytes that are free for us on the device; None where the system does not say."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:  # not Linux
+        pass
+    return None
+
+
 def _cpu_has_bf16() -> bool:
     capability = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(capability and capability())
@@ -39,8 +53,8 @@ def decide(device: str = "auto", compile: str = "auto", threads: int = 0) -> Com
     """Choose for this machine; each argument overrides a choice ('auto' or 0 leaves it to us)."""
     reasons = []
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        reasons.append(f"device {device}: " + ("a GPU is there" if device == "cuda" else "no GPU is usable here"))
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        reasons.append(f"device {device}: " + ("no GPU is usable here" if device == "cpu" else "a GPU is there"))
     else:
         reasons.append(f"device {device}: asked for")
     if device == "cuda" or (device == "cpu" and _cpu_has_bf16()):
@@ -51,8 +65,16 @@ def decide(device: str = "auto", compile: str = "auto", threads: int = 0) -> Com
         reasons.append("float32 activations: no native bfloat16 here")
     if compile == "auto":
         compiler = next((c for c in ("g++", "clang++", "c++") if shutil.which(c)), None)
-        use = device != "cpu" or compiler is not None
-        why = f"with {compiler}" if compiler else "on the GPU" if use else "no C++ compiler found; about 2x slower"
+        use = device == "cuda" or (device == "cpu" and compiler is not None)
+        why = (
+            f"with {compiler}"
+            if compiler
+            else "on the GPU"
+            if use
+            else "not on MPS"
+            if device == "mps"
+            else "no C++ compiler found; about 2x slower"
+        )
         reasons.append(f"torch.compile {'on' if use else 'off'}: {why}")
     else:
         use = compile == "on"

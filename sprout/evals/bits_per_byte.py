@@ -19,8 +19,8 @@ def bits_per_byte(model: GPT, data: Packed, tokenizer: Tokenizer, rows: int = 16
     lengths = tokenizer.token_bytes()
     nats, spelled = 0.0, 0
     for start in range(0, len(data), rows):
-        batch = get_batch(data, np.arange(start, min(start + rows, len(data))))
+        batch = get_batch(data, np.arange(start, min(start + rows, len(data))), str(model.embed.device))
         losses = token_losses(model.logits(model(batch.ids, batch.segments)).flatten(0, 1), batch.targets.flatten())
         nats += float(losses.double().sum())
-        spelled += int(lengths[batch.targets[batch.targets >= 0].numpy()].sum())
+        spelled += int(lengths[batch.targets[batch.targets >= 0].cpu().numpy()].sum())
     return nats / log(2) / max(1, spelled)

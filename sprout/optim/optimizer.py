@@ -110,7 +110,7 @@ class Optimizer:
         self.steps = int(flat["steps"])
         for group in self.groups:
             group.state = {
-                key.split("/", 1)[1]: own_shard(whole).clone()
+                key.split("/", 1)[1]: own_shard(whole).clone().to(group.params[0].device)
                 for key, whole in flat.items()
                 if key.startswith(group.name + "/")
             }

@@ -81,6 +81,7 @@ def token_logprobs(model: GPT, completions: Sequence[Completion], pad: int) -> t
         start, stop = len(c.prompt_ids), len(c.prompt_ids) + len(c.ids)
         ids[i, :stop] = torch.tensor(c.prompt_ids + c.ids)
         mask[i, start:stop] = torch.tensor(c.sampled, dtype=torch.float32)
+    ids, mask = ids.to(model.embed.device), mask.to(model.embed.device)
     logp = model.logits(model(ids[:, :-1])).float().log_softmax(-1)
     entropy = -(logp.detach().exp() * logp.detach()).sum(-1)
     return logp.gather(2, ids[:, 1:, None])[..., 0], mask[:, 1:], entropy
@@ -113,7 +114,7 @@ def reinforce(
         say(f"reinforce: going on from step {start} of {config.steps}")
         for _ in range(start * config.groups * size):  # the problems already used
             next(problems)
-    reference = GPT(model.config)
+    reference = GPT(model.config).to(model.embed.device)
     reference.load_state_dict(before)
     stop = False
 
@@ -136,7 +137,7 @@ def reinforce(
             if used:
                 chosen = [rollouts.completions[i] for i in used]
                 logprobs, mask, entropies = token_logprobs(model, chosen, pad)
-                policy_loss(logprobs, advantage[used], mask).backward()
+                policy_loss(logprobs, advantage[used].to(mask.device), mask).backward()
                 with torch.no_grad():
                     old, _, _ = token_logprobs(reference, chosen, pad)
                 entropy = float((entropies * mask).sum() / mask.sum())
