@@ -33,6 +33,7 @@ from sprout.data import (
     pack,
     problem_items,
     world_problems,
+    world_retellings,
     world_texts,
 )
 from sprout.data.gsm8k import check_gsm8k, load_gsm8k
@@ -51,6 +52,7 @@ from sprout.train.loop import backward_step
 from sprout.world import Problem, Reply, Verdict, World, WorldConfig, build_world
 from sprout.world.skills import SKILLS
 
+RETOLD = 0.1  # share of the conversations that tell again what the documents told
 STAGES = ("pretrain", "midtrain", "finetune", "reinforce")
 Say = Callable[[str], None]
 
@@ -207,7 +209,9 @@ def conversations(s: Session, split: str, seed: int, tokens: int) -> Iterator[An
     if own:
         yield from conversation_items(itertools.cycle(random.Random(seed).sample(own, len(own))), s.tokenizer, share)
     if s.config.uses_world:
-        yield from problem_items(world_problems(s.world, seed, split), s.tokenizer, tokens - share)
+        retold = int((tokens - share) * RETOLD) if split == "train" else 0
+        yield from conversation_items(world_retellings(s.world, seed), s.tokenizer, retold)
+        yield from problem_items(world_problems(s.world, seed, split), s.tokenizer, tokens - share - retold)
 
 
 def feed(s: Session, stage: str, tokens: int, split: str = "train") -> Packed:
@@ -305,7 +309,7 @@ def make_plan(s: Session, began: float) -> Plan:
         speed = tokens_per_step / step
         s.say(f"measured {speed / 1000:.1f}k tokens/s")
         total = config.minutes * 60
-        evaluation = 4 * (0.006 * config.eval_problems * (len(SKILLS) + 1) * (1 if config.uses_world else 0.2) + 4)
+        evaluation = 4 * (0.005 * config.eval_problems * (len(SKILLS) + 1) * (1 if config.uses_world else 0.2) + 4)
         rl_seconds = 0.08 * total
         left = total - (time.perf_counter() - began) - evaluation - rl_seconds - 10
         # Making the data costs about a second per 300k tokens besides.

@@ -4,9 +4,16 @@ where the text comes from."""
 from sprout.data.batches import Batch, batch_rows, get_batch
 from sprout.data.local import local_conversations, local_texts
 from sprout.data.packing import Item, Packed, pack
-from sprout.data.world_feed import conversation_items, document_items, problem_items, world_problems, world_texts
+from sprout.data.world_feed import (
+    conversation_items,
+    document_items,
+    problem_items,
+    world_problems,
+    world_retellings,
+    world_texts,
+)
 
 __all__ = [
     "Batch", "Item", "Packed", "batch_rows", "conversation_items", "document_items", "get_batch", "local_conversations",
-    "local_texts", "pack", "problem_items", "world_problems", "world_texts",
+    "local_texts", "pack", "problem_items", "world_problems", "world_retellings", "world_texts",
 ]  # fmt: skip

@@ -10,7 +10,9 @@ from sprout.data.packing import Item
 from sprout.tokenizer import Tokenizer, render
 from sprout.world import Dice, Problem, World
 from sprout.world.documents import write_document
+from sprout.world.documents.common import tell
 from sprout.world.skills import SKILLS, sample
+from sprout.world.skills.common import told_entity
 
 
 def world_texts(world: World, seed: int, split: str = "train") -> Iterator[str]:
@@ -29,6 +31,19 @@ def world_problems(world: World, seed: int, split: str = "train", skills: Sequen
     shares = [SKILLS[name].share for name in names]
     while True:
         yield sample(dice.weighted(names, shares), world, dice, split)
+
+
+def world_retellings(world: World, seed: int) -> Iterator[tuple[Message, ...]]:
+    """Endless conversations in which somebody asks what is known of a told person, place, shop or invention, and hears
+    some of it, in the wordings of the documents. Without them finetuning forgets what reading taught."""
+    dice = Dice(stable_hash("retellings", world.config.seed, seed))
+    while True:
+        entity = told_entity(world, dice)
+        sentences, _ = tell(entity, dice, dice.integer(2, 4), frames=False)
+        asked = dice.pick(
+            ("Tell me about {n}.", "What do you know about {n}?", "Who or what is {n}?", "Say something about {n}.")
+        )
+        yield Message("user", asked.format(n=entity.name)), Message("assistant", " ".join(sentences))
 
 
 def document_items(texts: Iterator[str], tokenizer: Tokenizer, tokens: int) -> Iterator[Item]:

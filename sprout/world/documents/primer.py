@@ -20,6 +20,7 @@ from sprout.world.lexicon import (
     TRADES,
 )
 from sprout.world.names import ENDS_FIRST, make_name, person_name
+from sprout.world.skills.arithmetic import PLACES
 from sprout.world.state import World
 from sprout.world.types import Document
 
@@ -41,8 +42,8 @@ def items(dice: Dice, count: int) -> list[str]:
 
 
 def write(world: World, dice: Dice) -> Document:
-    """Saying after, finding pairs again, or spelling."""
-    shape = dice.weighted(("after", "pairs", "spell"), (3, 4, 2))
+    """Saying after, finding pairs again, naming the places of digits, or spelling."""
+    shape = dice.weighted(("after", "pairs", "spell", "places"), (3, 3, 2, 2))
     lines: list[str] = []
     if shape == "after":
         joint = dice.pick((", ", " ", "; ", " and ", "\n"))
@@ -68,6 +69,10 @@ def write(world: World, dice: Dice) -> Document:
         for _ in range(dice.integer(1, 2)):
             dice.shuffle(pairs)
             lines.append(", ".join(f"{n}{ask}{v}" for n, v in pairs) + ".")
+    elif shape == "places":
+        for _ in range(dice.integer(2, 3)):
+            number = str(dice.integer(100, 9999))
+            lines.append(f"{number}: " + ", ".join(f"{p} {d}" for p, d in zip(PLACES, reversed(number), strict=False)))
     else:
         for word in dice.sample(SHORT_WORDS, dice.integer(3, 7)):
             lines.append(f"{word}: {' '.join(word)}")
