@@ -33,6 +33,10 @@ class Item:
     gold: int
     mode: str = "choice"
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.gold, int) or not 0 <= self.gold < len(self.pairs):
+            raise ValueError(f"the right answer is {self.gold!r}, of {len(self.pairs)}")
+
 
 def _choices(row: dict[str, Any]) -> Item:
     return Item(tuple((row["query"].rstrip(), " " + c.strip()) for c in row["choices"]), row["gold"])
@@ -86,10 +90,10 @@ def read_items(folder: Path, name: str) -> list[Item]:
 
 def _read(path: Path, make: Callable[[dict[str, Any]], Item]) -> list[Item]:
     items = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
         try:
             items.append(make(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
             raise UserError(
                 f"{path} line {number} is not in the form of this task ({error!r}); see README for the files."
             ) from error

@@ -13,8 +13,8 @@ def parameters(shape: GPTConfig) -> int:
 
 
 def flops_per_token(shape: GPTConfig, context: int | None = None, training: bool = True) -> int:
-    """Floating-point operations for one token that sees `context` tokens (default: the model's; no discount for the
-    causal half): 2 per matrix parameter, and 4 per channel of the heads and token seen; 3 times that with backward
+    """Floating-point operations for one token that sees `context` tokens (default: the model's; no discount for
+    scores that a causal mask makes needless, as is usual): 2 per matrix parameter, and 4 per channel of the heads and token seen; 3 times that with backward
     (arXiv 2001.08361)."""
     seen = context or shape.context
     forward = 2 * matrix_parameters(shape) + 4 * shape.layers * seen * shape.heads * shape.head_size

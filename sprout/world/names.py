@@ -14,10 +14,13 @@ ENDS_THING = ("scope", "graph", "loom", "phone", "meter", "wheel", "press", "lif
 
 
 def syllables(dice: Dice, ends: tuple[str, ...]) -> str:
-    """Two syllables and an ending, capitalised: 'Tovaner'."""
-    return (
-        dice.pick(ONSETS) + dice.pick(VOWELS) + dice.pick(ONSETS) + dice.pick(VOWELS) + dice.pick(ends)
-    ).capitalize()
+    """Two syllables and an ending, capitalised: 'Tovaner'. No two letters come twice ('Papara'): who writes such a name
+    down letter by letter loses the place."""
+    while True:
+        name = dice.pick(ONSETS) + dice.pick(VOWELS) + dice.pick(ONSETS) + dice.pick(VOWELS) + dice.pick(ends)
+        pairs = [name[i : i + 2] for i in range(len(name) - 1)]
+        if len(set(pairs)) == len(pairs):
+            return name.capitalize()
 
 
 def family_of(name: str) -> int:

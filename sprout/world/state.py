@@ -44,11 +44,11 @@ class WorldConfig:
     """How much the world knows and how often it says so; knowledge and skill are separate dials."""
 
     seed: int = 1
-    people: int = 32  # people told about in documents: what a model can remember
+    people: int = 56  # people told about in documents: what a model can remember
     strangers: int = 3000  # people in the almanac, never told about: what it has to look up
-    places: int = 10
-    shops: int = 9
-    inventions: int = 8
+    places: int = 14
+    shops: int = 12
+    inventions: int = 10
     skill_share: float = 0.4  # share of the pretraining text that practises skills in plain prose
     name_family: int = 0  # 0 or 1: worlds of different families share no name
 

@@ -16,6 +16,8 @@ from sprout.world.lexicon import (
     INSTRUMENTS,
     OBJECTS,
     PETS,
+    PLANTS,
+    ROOMS,
     SHORT_WORDS,
     TRADES,
 )
@@ -26,6 +28,9 @@ from sprout.world.types import Document
 
 KIND, SHARE = "primer", 3.0
 LISTS = (ANIMALS, FOODS, OBJECTS, ADJECTIVES, SHORT_WORDS)
+KINDS = {"animal": ANIMALS, "food": FOODS, "object": OBJECTS, "quality": ADJECTIVES, "trade": TRADES, "colour": COLOURS,
+         "instrument": INSTRUMENTS, "plant": PLANTS, "room": ROOMS}  # fmt: skip
+SHAPES = {"after": 3, "pairs": 3, "spell": 2, "places": 2, "sums": 2, "kinds": 1, "capitals": 1}
 VALUES = (PETS, DISHES, COLOURS, INSTRUMENTS, TRADES)
 
 
@@ -37,13 +42,26 @@ def items(dice: Dice, count: int) -> list[str]:
     if kind == 1:
         return [" ".join(person_name(dice)) for _ in range(count)]
     if kind == 2:
-        return [str(dice.integer(1, dice.pick((99, 999, 9999)))) for _ in range(count)]
+        return [str(dice.integer(1, dice.pick((99, 999, 9999, 999_999)))) for _ in range(count)]
     return dice.sample(dice.pick(LISTS), count)
 
 
+def small_sum(dice: Dice) -> str:
+    """A number below 100 and one digit added, taken away or multiplied, or two numbers of minutes."""
+    operation, a, b = dice.pick("+-x"), dice.integer(1, 99), dice.integer(1, 9)
+    if operation == "x":
+        a = dice.integer(1, 9)
+        return f"{a} x {b} = {a * b}"
+    if dice.chance(0.2):
+        a, b = sorted((dice.integer(0, 11) * 5, dice.integer(0, 11) * 5), reverse=True)
+        return f"{a:02d} + {b:02d} = {a + b:02d}" if operation == "+" else f"{a:02d} - {b:02d} = {a - b:02d}"
+    return f"{a} + {b} = {a + b}" if operation == "+" else f"{max(a, b)} - {min(a, b)} = {max(a, b) - min(a, b)}"
+
+
 def write(world: World, dice: Dice) -> Document:
-    """Saying after, finding pairs again, naming the places of digits, or spelling."""
-    shape = dice.weighted(("after", "pairs", "spell", "places"), (3, 3, 2, 2))
+    """Saying after, finding pairs again, naming the places of digits, spelling, small sums, what kind a thing is, or
+    capitals."""
+    shape = dice.weighted(tuple(SHAPES), tuple(SHAPES.values()))
     lines: list[str] = []
     if shape == "after":
         joint = dice.pick((", ", " ", "; ", " and ", "\n"))
@@ -73,7 +91,19 @@ def write(world: World, dice: Dice) -> Document:
         for _ in range(dice.integer(2, 3)):
             number = str(dice.integer(100, 9999))
             lines.append(f"{number}: " + ", ".join(f"{p} {d}" for p, d in zip(PLACES, reversed(number), strict=False)))
-    else:
+    elif shape == "spell":
+        count = dice.chance(0.5)
         for word in dice.sample(SHORT_WORDS, dice.integer(3, 7)):
-            lines.append(f"{word}: {' '.join(word)}")
+            lines.append(
+                f"{word}: " + (", ".join(f"{i} {c}" for i, c in enumerate(word, 1)) if count else " ".join(word))
+            )
+    elif shape == "sums":
+        lines = [small_sum(dice) for _ in range(dice.integer(5, 10))]
+    elif shape == "kinds":
+        for _ in range(dice.integer(3, 7)):
+            kind = dice.pick(tuple(KINDS))
+            lines.append(f"{dice.pick(KINDS[kind])}: {kind}")
+    else:
+        words = dice.sample(OBJECTS, dice.integer(2, 6))
+        lines = [" ".join(words), " ".join(words).upper()]
     return Document(KIND, "\n".join(lines), plan={"shape": shape})

@@ -31,7 +31,9 @@ def steps_of(a: int, operation: str, b: int) -> tuple[str, ...]:
             carry = int(total < 0)
         else:
             total = x * b + carry
-            steps.append(f"{PLACES[i]}: {x} x {b} + {carry} = {total % 10} carry {total // 10}")
+            steps.append(
+                f"{PLACES[i]}: {x} x {b} = {x * b}, {x * b} + {carry} = {total}, {total % 10} carry {total // 10}"
+            )
             carry = total // 10
     return tuple(steps)
 

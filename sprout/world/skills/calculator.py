@@ -53,7 +53,7 @@ def check(problem: Problem, reply: Reply) -> Verdict:
         if m.call and m.call.name == "calculator":
             try:
                 asked.append(str(json.loads(m.call.arguments).get("expression")))
-            except (ValueError, AttributeError):
+            except (ValueError, AttributeError, RecursionError):
                 asked.append("")
     if problem.truth["expression"] not in asked:
         return Verdict(False, f"did not calculate {problem.truth['expression']!r}", 0)

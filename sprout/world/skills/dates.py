@@ -25,7 +25,8 @@ def clock(minutes: int) -> str:
 
 
 def make(world: World, dice: Dice) -> Problem:
-    """Steps count day by day or month by month; clock times first go to the full hour where one is passed."""
+    """Steps count day by day or month by month; minutes of clock times have two digits, and go by the full hour where one
+    is passed."""
     task = dice.pick(tuple(ASKS))
     if task.startswith(("day", "month")):
         names = MONTHS if task == "month_after" else WEEKDAYS
@@ -36,17 +37,16 @@ def make(world: World, dice: Dice) -> Problem:
     elif task == "clock":
         start, k = dice.integer(0, 22 * 12) * 5, dice.integer(1, 11) * 5
         d, e, answer = clock(start), "", clock(start + k)
-        passes = start % 60 + k >= 60
-        steps = [
-            f"{start % 60} + {k} = {start % 60 + k}"
-            + (f", {start % 60 + k} - 60 = {start % 60 + k - 60}" if passes else "")
-        ]
+        hour, minute, total = start // 60, start % 60, start % 60 + k
+        steps = [f"{minute:02d} + {k:02d} = {total:02d}"]
+        if total >= 60:
+            steps[0] += f", {total} - 60 = {total - 60:02d}, {hour:02d} + 1 = {hour + 1:02d}"
     elif task == "between":
         start, k = dice.integer(0, 20 * 12) * 5, dice.integer(1, 11) * 5
         d, e, answer = clock(start), clock(start + k), str(k)
         begins, ends = start % 60, (start + k) % 60
-        to_hour = f"60 - {begins} = {60 - begins}, {60 - begins} + {ends} = {k}"
-        steps = [f"{ends} - {begins} = {k}" if ends > begins else to_hour]
+        to_hour = f"60 - {begins:02d} = {60 - begins:02d}, {60 - begins:02d} + {ends:02d} = {k:02d}"
+        steps = [f"{ends:02d} - {begins:02d} = {k:02d}" if ends > begins else to_hour]
     else:
         one, two = dice.sample(range(24 * 12), 2)
         d, e, answer, steps, k = clock(one * 5), clock(two * 5), clock(min(one, two) * 5), [], 0

@@ -19,8 +19,8 @@ ASKS = {
 
 
 def make(world: World, dice: Dice) -> Problem:
-    """Three to five numbers (of two or three digits where two are compared, up to 99 otherwise), or three to four words
-    with different first letters, which the reply writes down before it sorts."""
+    """Three to five numbers of two digits (two of two or three where they are compared), or three to four words with
+    different first letters. The largest is found by going through, words are sorted with their letters first."""
     task = dice.weighted(tuple(ASKS), (3, 2, 2, 2, 2))
     if task == "words":
         pool = dice.pick((ANIMALS, FOODS, OBJECTS))
@@ -30,15 +30,19 @@ def make(world: World, dice: Dice) -> Problem:
             if (word := dice.pick(pool))[0] not in {w[0] for w in items}:
                 items.append(word)
         answer = ", ".join(sorted(items))
-        lines = [", ".join(f"{w} {w[0]}" for w in items)]
+        lines = [", ".join(f"{w[0]} {w}" for w in order) for order in (items, sorted(items))]
     else:
-        low, high, count = (100, 999, 2) if task == "compare" and dice.chance(0.5) else (1, 99, dice.integer(3, 5))
+        low, high, count = (100, 999, 2) if task == "compare" and dice.chance(0.5) else (10, 99, dice.integer(3, 5))
         numbers = dice.sample(range(low, high + 1), 2 if task == "compare" else count)
         items, lines = [str(n) for n in numbers], []
         if task == "sort":
             answer = ", ".join(str(n) for n in sorted(numbers))
         else:
-            answer = str(min(numbers) if task == "smallest" else max(numbers))
+            best, so_far = (min if task == "smallest" else max), numbers[0]
+            for number in numbers[1:] if task != "compare" else ():
+                lines.append(f"{so_far}, {number}: {best(so_far, number)}")
+                so_far = best(so_far, number)
+            answer = str(best(numbers))
     question = dice.pick(ASKS[task]).format(i=", ".join(items), a=items[0], b=items[1])
     lines.append(f"The answer is {answer}.")
     key = f"sorting:{task}:{','.join(sorted(items))}"

@@ -21,22 +21,24 @@ ASKS = {
 
 
 def make(world: World, dice: Dice) -> Problem:
-    """One of six tasks on a word of the lexicon; every reply spells the word first, which makes the rest easy."""
+    """One of six tasks on a word of the lexicon; replies spell the word first, letters numbered or held against the one
+    to count, which makes the rest easy."""
     task, word = dice.pick(tuple(ASKS)), dice.pick(SHORT_WORDS)
     letter = dice.pick(word) if dice.chance(0.7) else dice.pick("aeiouslrtn")
     spelled = " ".join(word)
+    numbered = [f"{i} {c}" for i, c in enumerate(word, 1)]
     if task == "spell":
-        steps, answer = [spelled], spelled
+        steps, answer = [], spelled
     elif task == "reverse":
-        steps, answer = [spelled], " ".join(reversed(word))
+        steps, answer = [", ".join(numbered), ", ".join(reversed(numbered))], " ".join(reversed(word))
     elif task == "length":
-        steps, answer = [", ".join(f"{i} {c}" for i, c in enumerate(word, 1))], str(len(word))
+        steps, answer = [", ".join(numbered)], str(len(word))
     elif task == "count":
         found, marks = 0, []
         for c in word:
             found += c == letter
-            marks.append(f"{c} {found}")
-        steps, answer = [", ".join(marks)], str(found)
+            marks.append(f"{c} {letter} {found}")
+        steps, answer = [spelled, ", ".join(marks)], str(found)
     else:
         steps, answer = [spelled], word[-1] if task == "last" else word[0]
     lines = (*steps, f"The answer is {answer}.")

@@ -35,7 +35,8 @@ ENDS = ("How many {t} does {n} have now?", "How many {t} are left?", "How many {
 
 
 def make(world: World, dice: Dice) -> Problem:
-    """Numbers up to 99, changes up to 9; each step adds, takes away or multiplies, and is written as one line."""
+    """Numbers up to 99, changes up to 9; each step adds, takes away or multiplies, and is written as one
+    line ('17 x 4 = 40 + 28 = 68')."""
     name, things = make_name(dice, ENDS_FIRST), dice.pick(THINGS)
     count = dice.integer(1, 3)
     now = dice.integer(5, 50)
@@ -56,7 +57,9 @@ def make(world: World, dice: Dice) -> Problem:
         else:
             a, text = dice.integer(2, 4), dice.pick(TIMES)
             after = now * a
-        steps.append(f"{now} {operation} {a} = {after}")
+        tens, ones = now // 10 * 10, now % 10
+        parts = f"{tens * a} + {ones * a} = " if operation == "x" and tens and ones else ""
+        steps.append(f"{now} {operation} {a} = {parts}{after}")
         shape.append(f"{operation}{a}")
         sentences.append(text.format(n=name, t=things, a=a))
         now = after
