@@ -298,7 +298,7 @@ def measure(s: Session) -> float:
 
 
 def make_plan(s: Session, began: float) -> Plan:
-    """Turn minutes into steps: what is left after evaluation and data is shared out, 8 % of all to reinforcement."""
+    """Turn minutes into steps: what is left after evaluation and data is shared out, 9 % of all to reinforcement."""
     config = s.config
     tokens_per_step = max(1, config.batch_tokens // config.context) * config.context
     if config.tokens:
@@ -309,12 +309,12 @@ def make_plan(s: Session, began: float) -> Plan:
         speed = tokens_per_step / step
         s.say(f"measured {speed / 1000:.1f}k tokens/s")
         total = config.minutes * 60
-        evaluation = 4 * (0.005 * config.eval_problems * (len(SKILLS) + 1) * (1 if config.uses_world else 0.2) + 4)
-        rl_seconds = 0.08 * total
+        evaluation = 4 * (0.0035 * config.eval_problems * (len(SKILLS) + 1) * (1 if config.uses_world else 0.2) + 4)
+        rl_seconds = 0.09 * total
         left = total - (time.perf_counter() - began) - evaluation - rl_seconds - 10
         # Making the data costs about a second per 300k tokens besides.
         steps = max(3, int(left / (step + tokens_per_step / 300_000)))
-        rl = max(2, int(rl_seconds / 1.3)) if config.rl_steps < 0 else config.rl_steps
+        rl = max(2, int(rl_seconds / 2.0)) if config.rl_steps < 0 else config.rl_steps
     pretrain, finetune = max(1, round(steps * 0.13)), max(1, round(steps * 0.35))
     return Plan(pretrain, max(1, steps - pretrain - finetune), finetune, rl, speed)
 
@@ -472,7 +472,7 @@ def run_reinforce(s: Session) -> None:
         held_out = problems_for(s.world, list(SKILLS), max(10, s.config.eval_problems // 4), "validation")
         held_out = [p for p in held_out if fits(s, p)]
         rates = {k: v.rate for k, v in evaluate_skills(engine, held_out).scores.items()}
-        chosen = sorted((k for k, rate in rates.items() if 0.05 < rate < 0.95), key=lambda k: rates[k])[:4] or [
+        chosen = sorted((k for k, rate in rates.items() if 0.05 < rate < 0.95), key=lambda k: rates[k])[:2] or [
             "word_problems"
         ]
         endless = world_problems(s.world, stable_hash(s.config.seed, "reinforce"), "train", chosen)
@@ -492,8 +492,8 @@ def run_reinforce(s: Session) -> None:
         return
     s.say(f"reinforce: practising {', '.join(chosen)}")
     d = s.dial
-    optim = OptimConfig(d.matrix_lr * 0.05, d.embed_lr * 0.02, d.head_lr * 0.05, 0.0, dtype=s.compute.dtype)
-    config = ReinforceConfig(s.plan.reinforce, 16, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
+    optim = OptimConfig(d.matrix_lr * 0.1, d.embed_lr * 0.04, d.head_lr * 0.1, 0.0, dtype=s.compute.dtype)
+    config = ReinforceConfig(s.plan.reinforce, 32, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
     log = reinforce(
         s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say
     )

@@ -79,7 +79,9 @@ def test_articles_fit(many: list[Document]) -> None:
 def test_programs_print_what_they_say(many: list[Document]) -> None:
     sums = 0
     for d in many:
-        if d.kind == "program" and (found := re.search(r"= \[([\d, ]+)\]\nprint\(sum\(\w+\)\)\nOutput:\n(\d+)$", d.text)):
+        if d.kind == "program" and (
+            found := re.search(r"= \[([\d, ]+)\]\nprint\(sum\(\w+\)\)\nOutput:\n(\d+)$", d.text)
+        ):
             sums += 1
             assert sum(map(int, found[1].split(", "))) == int(found[2])
     assert sums > 20

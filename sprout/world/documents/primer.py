@@ -30,7 +30,7 @@ KIND, SHARE = "primer", 3.0
 LISTS = (ANIMALS, FOODS, OBJECTS, ADJECTIVES, SHORT_WORDS)
 KINDS = {"animal": ANIMALS, "food": FOODS, "object": OBJECTS, "quality": ADJECTIVES, "trade": TRADES, "colour": COLOURS,
          "instrument": INSTRUMENTS, "plant": PLANTS, "room": ROOMS}  # fmt: skip
-SHAPES = {"after": 3, "pairs": 3, "spell": 2, "places": 2, "sums": 2, "kinds": 1, "capitals": 1}
+SHAPES = {"after": 3, "pairs": 3, "spell": 2, "places": 2, "sums": 2, "alphabet": 1, "kinds": 1.5, "capitals": 1}
 VALUES = (PETS, DISHES, COLOURS, INSTRUMENTS, TRADES)
 
 
@@ -59,8 +59,8 @@ def small_sum(dice: Dice) -> str:
 
 
 def write(world: World, dice: Dice) -> Document:
-    """Saying after, finding pairs again, naming the places of digits, spelling, small sums, what kind a thing is, or
-    capitals."""
+    """Saying after, finding pairs again, naming the places of digits, spelling, small sums, the alphabet, what
+    kind a thing is, or capitals."""
     shape = dice.weighted(tuple(SHAPES), tuple(SHAPES.values()))
     lines: list[str] = []
     if shape == "after":
@@ -97,6 +97,12 @@ def write(world: World, dice: Dice) -> Document:
             lines.append(
                 f"{word}: " + (", ".join(f"{i} {c}" for i, c in enumerate(word, 1)) if count else " ".join(word))
             )
+    elif shape == "alphabet":
+        letters = dice.sample("abcdefghijklmnopqrstuvwxyz", dice.integer(4, 9))
+        lines = [f"{ord(c) - 96:02d} {c}" for c in sorted(letters)]
+        if dice.chance(0.5):  # words and the number of their first letter, in order
+            words = sorted({w[0]: w for w in dice.sample(dice.pick(LISTS), 5)}.values())
+            lines = [f"{ord(w[0]) - 96:02d} {w}" for w in words]
     elif shape == "sums":
         lines = [small_sum(dice) for _ in range(dice.integer(5, 10))]
     elif shape == "kinds":

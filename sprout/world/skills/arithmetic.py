@@ -15,26 +15,27 @@ ASKS = ("What is {e}?", "{e}", "{e} = ?", "Work out {e}.", "Please work out {e}.
 
 
 def steps_of(a: int, operation: str, b: int) -> tuple[str, ...]:
-    """The written steps, from the ones upwards. Each has the digits, what was carried in, the digit to write and what
-    is carried on: 'tens: 8 + 9 + 0 = 7 carry 1'."""
-    steps, carry = [], 0
+    """The written steps, from the ones upwards. Each has the digits, what was carried in, the digit to write, what is
+    carried on, and the digits written so far: 'tens: 8 + 9 + 0 = 7 carry 1, 75'. The last has them all."""
+    steps, carry, written = [], 0, ""
     width = len(str(max(a, b)))
     for i in range(width):
         x, y = a // 10**i % 10, b // 10**i % 10
         if operation == "+":
             total = x + y + carry
-            steps.append(f"{PLACES[i]}: {x} + {y} + {carry} = {total % 10} carry {total // 10}")
-            carry = total // 10
+            step, carry = f"{x} + {y} + {carry} = {total % 10} carry {total // 10}", total // 10
         elif operation == "-":
             total = x - y - carry
-            steps.append(f"{PLACES[i]}: {x} - {y} - {carry} = {total % 10} borrow {int(total < 0)}")
-            carry = int(total < 0)
+            step, carry = f"{x} - {y} - {carry} = {total % 10} borrow {int(total < 0)}", int(total < 0)
         else:
             total = x * b + carry
-            steps.append(
-                f"{PLACES[i]}: {x} x {b} = {x * b}, {x * b} + {carry} = {total}, {total % 10} carry {total // 10}"
-            )
+            step = f"{x} x {b} = {x * b}, {x * b} + {carry} = {total}, "
+            step += f"{total % 10} carry {total // 10}"
             carry = total // 10
+        written = f"{total % 10}{written}"
+        if i == width - 1 and operation != "-" and carry:
+            written = f"{carry}{written}"
+        steps.append(f"{PLACES[i]}: {step}, {written}")
     return tuple(steps)
 
 

@@ -20,7 +20,8 @@ ASKS = {
 
 def make(world: World, dice: Dice) -> Problem:
     """Three to five numbers of two digits (two of two or three where they are compared), or three to four words with
-    different first letters. The largest is found by going through, words are sorted with their letters first."""
+    different first letters. The largest is found by going through, words are sorted by the number that their letter
+    has in the alphabet."""
     task = dice.weighted(tuple(ASKS), (3, 2, 2, 2, 2))
     if task == "words":
         pool = dice.pick((ANIMALS, FOODS, OBJECTS))
@@ -30,7 +31,7 @@ def make(world: World, dice: Dice) -> Problem:
             if (word := dice.pick(pool))[0] not in {w[0] for w in items}:
                 items.append(word)
         answer = ", ".join(sorted(items))
-        lines = [", ".join(f"{w[0]} {w}" for w in order) for order in (items, sorted(items))]
+        lines = [", ".join(f"{ord(w[0]) - 96:02d} {w}" for w in order) for order in (items, sorted(items))]
     else:
         low, high, count = (100, 999, 2) if task == "compare" and dice.chance(0.5) else (10, 99, dice.integer(3, 5))
         numbers = dice.sample(range(low, high + 1), 2 if task == "compare" else count)

@@ -30,7 +30,7 @@ def make(world: World, dice: Dice) -> Problem:
     if task == "spell":
         steps, answer = [], spelled
     elif task == "reverse":
-        steps, answer = [", ".join(numbered), ", ".join(reversed(numbered))], " ".join(reversed(word))
+        steps, answer = [", ".join(numbered)], ", ".join(reversed(numbered))
     elif task == "length":
         steps, answer = [", ".join(numbered)], str(len(word))
     elif task == "count":

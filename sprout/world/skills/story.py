@@ -13,7 +13,12 @@ from sprout.world.wording import articles
 NAME, SHARE = "story", 1.8
 ASKS = ("Write a story with the words {w}.", "Tell me a story with {w}.", "Make up a story that uses {w}.", "I want a story with {w}.",
         "Write a short story. Use {w}.", "A story with {w}, please.")  # fmt: skip
-OPENINGS = ("Once there was a {j} {a} named {n}.", "{n} was a {j} {a}.", "There lived a {j} {a} called {n}.")
+OPENINGS = (
+    "Once there was a {j} {a} named {n}.",
+    "{n} was a {j} {a}.",
+    "There lived a {j} {a} called {n}.",
+    "Long ago {n} was a {j} {a}.",
+)
 WANTS = ("{n} wanted a {o}.", "{n} had always dreamt of a {o}.", "More than anything {n} wished for a {o}.")
 TRIES = (
     "So {n} went to the {p} and looked everywhere.",
