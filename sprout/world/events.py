@@ -26,7 +26,7 @@ class Event:
 
 
 def simulate(dice: Dice, people: Sequence[Person], places: Sequence[Place], shops: Sequence[Shop]) -> tuple[Event, ...]:
-    """Run the years. A flood breaks a bridge before it is rebuilt; a friend who quarrels makes up; a shop opens once its
+    """Run the years. A flood breaks a bridge before it is rebuilt; friends quarrel when both are grown, and make up; a shop opens once its
     owner is grown; so that every event agrees with the state and with what came before."""
     events = []
     for place in places:
@@ -45,18 +45,18 @@ def simulate(dice: Dice, people: Sequence[Person], places: Sequence[Place], shop
         bad = fair + dice.integer(2, 30)
         events.append(Event(bad, "harvest", place.name, "", f"the harvest failed around {place.name} and prices rose",
                             f"because blight had killed the {dice.pick(PLANTS)}"))  # fmt: skip
+    born = {p.name: p.born for p in people}
     for person in people:
         moved = person.born + dice.integer(18, 30)
         other = dice.pick([p.name for p in places if p.name != person.home])
         events.append(Event(moved, "move", person.home, person.name, f"{person.name} moved from {other} to {person.home}",
                             f"to work as a {person.trade}"))  # fmt: skip
-        quarrel = moved + dice.integer(1, 10)
+        quarrel = max(moved, born[person.friend] + 18) + dice.integer(1, 10)
         thing = dice.pick(INSTRUMENTS + PRODUCTS)
         events.append(Event(quarrel, "quarrel", person.home, person.name, f"{person.name} and {person.friend} quarrelled",
                             f"over a borrowed {thing}" if thing in INSTRUMENTS else f"over the price of {thing}"))  # fmt: skip
         events.append(Event(quarrel + 1, "peace", person.home, person.name, f"{person.name} and {person.friend} made up",
                             "because they missed each other"))  # fmt: skip
-    born = {p.name: p.born for p in people}
     for shop in shops:
         events.append(Event(born[shop.owner] + dice.integer(25, 40), "shop", shop.place, shop.owner,
                             f"{shop.owner} opened {shop.name} in {shop.place}", ""))  # fmt: skip
