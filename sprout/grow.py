@@ -458,8 +458,22 @@ def run_stage(s: Session, stage: str) -> None:
     finish(s, stage, began, record)
 
 
+def where_tries_differ(s: Session, engine: Engine, problems: int = 16, tries: int = 8) -> list[str]:
+    """The skills, first those whose tries at one problem come out most differently (p (1 - p), averaged over validation
+    problems): where all are right or all are wrong, a comparison within the group teaches nothing."""
+    asked = [p for p in problems_for(s.world, list(SKILLS), problems, "validation") if fits(s, p)]
+    sampling = Sampling(1.0, max_tokens=130, seed=stable_hash(s.config.seed, "tries") % 2**31)
+    completions = engine.generate([Prompt(p.prompt, p.tools) for p in asked for _ in range(tries)], sampling)
+    spread: dict[str, list[float]] = {}
+    for i, problem in enumerate(asked):
+        mine = completions[i * tries : (i + 1) * tries]
+        right = sum(check_problem(problem, c.messages).right and c.finish == "stop" for c in mine) / tries
+        spread.setdefault(problem.skill, []).append(right * (1 - right))
+    return sorted(spread, key=lambda k: -sum(spread[k]) / len(spread[k]))
+
+
 def run_reinforce(s: Session) -> None:
-    """Reinforce the skills that the finetuned model does not master yet; GSM8K where it is given."""
+    """Reinforce the two skills where it can teach most; GSM8K where it is given."""
     if done(s, "reinforce"):
         s.say("reinforce: done before")
         return
@@ -468,13 +482,7 @@ def run_reinforce(s: Session) -> None:
     engine = Engine(s.model, s.tokenizer, s.toolbox)
     gsm8k = s.local.get("gsm8k")
     if s.config.uses_world:
-        # Chosen on validation problems; the gain is measured on test problems.
-        held_out = problems_for(s.world, list(SKILLS), max(10, s.config.eval_problems // 4), "validation")
-        held_out = [p for p in held_out if fits(s, p)]
-        rates = {k: v.rate for k, v in evaluate_skills(engine, held_out).scores.items()}
-        chosen = sorted((k for k, rate in rates.items() if 0.05 < rate < 0.95), key=lambda k: rates[k])[:2] or [
-            "word_problems"
-        ]
+        chosen = where_tries_differ(s, engine)[:2]
         endless = world_problems(s.world, stable_hash(s.config.seed, "reinforce"), "train", chosen)
         problems: Iterator[Problem] = (p for p in endless if fits(s, p))
     elif gsm8k:

@@ -14,13 +14,17 @@ ENDS_THING = ("scope", "graph", "loom", "phone", "meter", "wheel", "press", "lif
 
 
 def syllables(dice: Dice, ends: tuple[str, ...]) -> str:
-    """Two syllables and an ending, capitalised: 'Tovaner'. No two letters come twice ('Papara'): who writes such a name
-    down letter by letter loses the place."""
+    """Two syllables and an ending, capitalised: 'Tovaner'."""
     while True:
         name = dice.pick(ONSETS) + dice.pick(VOWELS) + dice.pick(ONSETS) + dice.pick(VOWELS) + dice.pick(ends)
-        pairs = [name[i : i + 2] for i in range(len(name) - 1)]
-        if len(set(pairs)) == len(pairs):
+        if not stammers(name):
             return name.capitalize()
+
+
+def stammers(*names: str) -> bool:
+    """Whether two letters come twice, as in 'Papara': who writes such a name down piece by piece loses the place."""
+    pairs = [name.lower()[i : i + 2] for name in names for i in range(len(name) - 1)]
+    return len(set(pairs)) < len(pairs)
 
 
 def family_of(name: str) -> int:
@@ -37,4 +41,7 @@ def make_name(dice: Dice, ends: tuple[str, ...], family: int = 0) -> str:
 
 def person_name(dice: Dice, family: int = 0) -> tuple[str, str]:
     """First name and family name."""
-    return make_name(dice, ENDS_FIRST, family), make_name(dice, ENDS_FAMILY, family)
+    first = make_name(dice, ENDS_FIRST, family)
+    while stammers(first, last := make_name(dice, ENDS_FAMILY, family)):
+        pass
+    return first, last

@@ -23,6 +23,7 @@ from sprout.world.lexicon import (
 )
 from sprout.world.names import ENDS_FIRST, make_name, person_name
 from sprout.world.skills.arithmetic import PLACES
+from sprout.world.skills.format import SHORT
 from sprout.world.state import World
 from sprout.world.types import Document
 
@@ -30,19 +31,21 @@ KIND, SHARE = "primer", 3.0
 LISTS = (ANIMALS, FOODS, OBJECTS, ADJECTIVES, SHORT_WORDS)
 KINDS = {"animal": ANIMALS, "food": FOODS, "object": OBJECTS, "quality": ADJECTIVES, "trade": TRADES, "colour": COLOURS,
          "instrument": INSTRUMENTS, "plant": PLANTS, "room": ROOMS}  # fmt: skip
-SHAPES = {"after": 3, "pairs": 3, "spell": 2, "places": 2, "sums": 2, "alphabet": 1, "kinds": 1.5, "capitals": 1}
+SHAPES = {"after": 3, "pairs": 3, "spell": 2, "places": 2, "sums": 2, "alphabet": 1, "kinds": 1.5, "capitals": 1.5}
 VALUES = (PETS, DISHES, COLOURS, INSTRUMENTS, TRADES)
 
 
 def items(dice: Dice, count: int) -> list[str]:
-    """Different words, names or numbers."""
-    kind = dice.integer(0, 4)
+    """Different words, names, numbers or times."""
+    kind = dice.integer(0, 5)
     if kind == 0:
         return [make_name(dice, ENDS_FIRST) for _ in range(count)]
     if kind == 1:
         return [" ".join(person_name(dice)) for _ in range(count)]
     if kind == 2:
         return [str(dice.integer(1, dice.pick((99, 999, 9999, 999_999)))) for _ in range(count)]
+    if kind == 3:
+        return [f"{dice.integer(0, 23):02d}:{dice.integer(0, 11) * 5:02d}" for _ in range(count)]
     return dice.sample(dice.pick(LISTS), count)
 
 
@@ -110,6 +113,6 @@ def write(world: World, dice: Dice) -> Document:
             kind = dice.pick(tuple(KINDS))
             lines.append(f"{dice.pick(KINDS[kind])}: {kind}")
     else:
-        words = dice.sample(OBJECTS, dice.integer(2, 6))
+        words = dice.sample(SHORT, dice.integer(2, 6))
         lines = [" ".join(words), " ".join(words).upper()]
     return Document(KIND, "\n".join(lines), plan={"shape": shape})

@@ -15,14 +15,14 @@ NAME, SHARE = "calculator", 0.7
 
 
 def make(world: World, dice: Dice) -> Problem:
-    """A sum while the calculator is at hand; also up to six digits, and divisions that come out even."""
+    """A sum while the calculator is at hand; also up to five digits, and divisions that come out even."""
     kind = dice.pick(("small", "large", "division"))
     if kind == "small":
         a, operation, b = draw(dice)
         answer = result_of(a, operation, b)
     elif kind == "large":
         operation = dice.pick("+-")
-        a, b = sorted((dice.integer(10_000, 999_999), dice.integer(10_000, 999_999)), reverse=True)
+        a, b = sorted((dice.integer(1000, 99_999), dice.integer(1000, 99_999)), reverse=True)
         answer = result_of(a, operation, b)
     else:
         b, answer, operation = dice.integer(2, 99), dice.integer(2, 999), "/"

@@ -18,6 +18,7 @@ KINDS = {
     "animals": ANIMALS, "colours": COLOURS, "foods": FOODS, "plants": PLANTS, "instruments": INSTRUMENTS, "trades": TRADES,
     "rooms": ROOMS, "objects": OBJECTS, "qualities": ADJECTIVES,
 }  # fmt: skip
+SHORT = tuple(w for w in OBJECTS if len(w) <= 5)  # few enough to learn their capitals
 ASKS = {
     "list": (
         "Name {k} of these {x}: {w}.", "List {k} of these {x}: {w}.", "Give me a list of {k} of these {x}: {w}.",
@@ -25,7 +26,8 @@ ASKS = {
     ),
     "json": ("Write as JSON: name {n}, age {a}, pet {p}.", "Give me JSON for name {n}, age {a}, pet {p}.", "As JSON: name {n}, age {a}, pet {p}."),
     "capitals": ("Write in capitals: {w}.", "Put this in capital letters: {w}.", "All caps, please: {w}."),
-    "one_word": ("Which of these is one of the {x}: {w}? Answer with one word.", "Answer in one word: which is one of the {x}, {w}?"),
+    "one_word": ("{w} Answer in one word: what colour is the {o}?", "{w} What colour is the {o}? One word, please.",
+                 "{w} In one word, which colour does the {o} have?"),
     "numbered": ("Number these: {w}.", "Make a numbered list of {w}.", "Write as a numbered list: {w}."),
 }  # fmt: skip
 
@@ -39,7 +41,8 @@ def make(world: World, dice: Dice) -> Problem:
     """One of five formats, filled with words of the world. 'list' takes any different ones of those named."""
     task = dice.pick(tuple(ASKS))
     kind, k = dice.pick(tuple(KINDS)), dice.integer(2, 4)
-    words = dice.sample(OBJECTS, dice.integer(2, 3))
+    words = dice.sample(SHORT if task == "capitals" else OBJECTS, dice.integer(2, 3))
+    thing = ""
     name, age, pet = make_name(dice, ENDS_FIRST), dice.integer(5, 90), dice.pick(ANIMALS)
     if task == "list":
         words = dice.sample(KINDS[kind], k + dice.integer(1, 2))
@@ -52,16 +55,15 @@ def make(world: World, dice: Dice) -> Problem:
         reply, shown = " ".join(words).upper(), " ".join(words)
         key = f"capitals:{shown}"
     elif task == "one_word":
-        reply = dice.pick(KINDS[kind])
-        others = FOODS if kind == "objects" else OBJECTS
-        words = [*dice.sample([w for w in others if w not in KINDS[kind]], 2), reply]
-        dice.shuffle(words)
-        shown = ", ".join(words[:-1]) + " or " + words[-1]
-        key = f"one_word:{shown}"
+        colours = dice.sample(COLOURS, len(words))
+        asked = dice.integer(0, len(words) - 1)
+        reply, thing = colours[asked], words[asked]
+        shown = " ".join(f"The {w} is {c}." for w, c in zip(words, colours, strict=True))
+        key = f"one_word:{thing}:{shown}"
     else:
         reply, shown = numbered(words), ", ".join(words)
         key = f"numbered:{shown}"
-    question = dice.pick(ASKS[task]).format(x=kind, k=k, w=shown, n=name, a=age, p=pet)
+    question = dice.pick(ASKS[task]).format(x=kind, k=k, w=shown, n=name, a=age, p=pet, o=thing)
     truth = {"task": task, "pool": words, "count": k}
     return Problem(NAME, f"format:{key}", (user(question),), (assistant(reply),), reply, some_tools(dice), truth=truth)
 

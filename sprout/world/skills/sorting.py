@@ -14,24 +14,20 @@ ASKS = {
     "largest": ("Which is the largest: {i}?", "What is the largest of {i}?", "Find the largest: {i}.", "Name the largest of {i}."),
     "smallest": ("Which is the smallest: {i}?", "What is the smallest of {i}?", "Find the smallest: {i}.", "Name the smallest of {i}."),
     "compare": ("Which is larger, {a} or {b}?", "Is {a} or {b} the larger number?", "What is more, {a} or {b}?", "Compare {a} and {b}: which is larger?"),
-    "words": ("Sort by the alphabet: {i}.", "Put these words in alphabetical order: {i}.", "Alphabetical order, please: {i}."),
+    "words": ("Which comes first in the alphabet, {a} or {b}?", "By the alphabet, is {a} or {b} first?", "Which is first in a dictionary, {a} or {b}?"),
 }  # fmt: skip
 
 
 def make(world: World, dice: Dice) -> Problem:
-    """Three to five numbers of two digits (two of two or three where they are compared), or three to four words with
-    different first letters. The largest is found by going through, words are sorted by the number that their letter
-    has in the alphabet."""
+    """Three to five numbers of two digits (two of two or three where they are compared), or two words with different
+    first letters. The largest is found by going through, words are compared by their letters' numbers in the alphabet."""
     task = dice.weighted(tuple(ASKS), (3, 2, 2, 2, 2))
     if task == "words":
-        pool = dice.pick((ANIMALS, FOODS, OBJECTS))
-        items: list[str] = []
-        count = dice.integer(3, 4)
-        while len(items) < count:
-            if (word := dice.pick(pool))[0] not in {w[0] for w in items}:
-                items.append(word)
-        answer = ", ".join(sorted(items))
-        lines = [", ".join(f"{ord(w[0]) - 96:02d} {w}" for w in order) for order in (items, sorted(items))]
+        items = dice.sample(dice.pick((ANIMALS, FOODS, OBJECTS)), 2)
+        while items[0][0] == items[1][0]:
+            items = dice.sample(dice.pick((ANIMALS, FOODS, OBJECTS)), 2)
+        answer = min(items)
+        lines = [", ".join(f"{w} {ord(w[0]) - 96:02d}" for w in items)]
     else:
         low, high, count = (100, 999, 2) if task == "compare" and dice.chance(0.5) else (10, 99, dice.integer(3, 5))
         numbers = dice.sample(range(low, high + 1), 2 if task == "compare" else count)

@@ -30,15 +30,15 @@ def make(world: World, dice: Dice) -> Problem:
     if task == "spell":
         steps, answer = [], spelled
     elif task == "reverse":
-        steps, answer = [", ".join(numbered)], ", ".join(reversed(numbered))
+        steps, answer = [spelled, ", ".join(numbered)], ", ".join(reversed(numbered))
     elif task == "length":
-        steps, answer = [", ".join(numbered)], str(len(word))
+        steps, answer = [spelled, ", ".join(numbered)], str(len(word))
     elif task == "count":
         found, marks = 0, []
         for c in word:
             found += c == letter
             marks.append(f"{c} {letter} {found}")
-        steps, answer = [spelled, ", ".join(marks)], str(found)
+        steps, answer = [f"{letter}: {spelled}", ", ".join(marks)], str(found)
     else:
         steps, answer = [spelled], word[-1] if task == "last" else word[0]
     lines = (*steps, f"The answer is {answer}.")

@@ -21,7 +21,7 @@ from sprout.world.state import RELATIONS, World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 from sprout.world.wording import ask
 
-NAME, SHARE = "unknown", 0.8
+NAME, SHARE = "unknown", 1.1
 
 ADMITS = ("do not know", "don't know", "never heard of")
 WITHOUT_NAME = ("i do not know.", "i do not know that.", "sorry, i do not know.", "i don't know.")
@@ -36,7 +36,7 @@ ASSERTS = (
 def made_up_name(world: World, dice: Dice) -> tuple[str, str]:
     """(kind, name) of something that is nowhere in the world."""
     family = world.config.name_family
-    kind = dice.weighted(("person", "place", "invention"), (4, 1, 1))
+    kind = dice.weighted(("person", "place", "invention"), (4, 1.5, 1.5))
     while True:
         if kind == "person":
             name = " ".join(person_name(dice, family))
