@@ -88,3 +88,8 @@ def apply(compute: Compute) -> None:
     """Set the process-wide switches. Call once, before the first tensor operation that matters."""
     torch.set_num_threads(compute.threads)
     torch.set_flush_denormal(True)
+    if compute.device == "cpu":
+        # Compiled code adds up the embedding's gradient in whatever order threads come by; a run that goes on has to be
+        # the same to the last bit.
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -1,0 +1,48 @@
+"""Training gives the same bits every time, compiled too: what 'goes on bit for bit' rests on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import hashlib, torch
+from sprout.common.compute import apply, decide
+from sprout.data import Batch
+from sprout.model import GPT
+from sprout.model.dial import dial
+from sprout.optim import OptimConfig, Optimizer
+from sprout.train.loop import backward_step, make_loss
+
+compute = decide("cpu", "COMPILE", 2)
+apply(compute)
+d = dial(2, 300, 128)
+model = GPT(d.shape, 1)
+model.dtype = compute.dtype
+loss = make_loss(model, compute)
+optimizer = Optimizer(model, OptimConfig(d.matrix_lr, d.embed_lr, d.head_lr, d.weight_decay, dtype=compute.dtype))
+draw = torch.Generator().manual_seed(0)
+for _ in range(12):  # few different tokens, so that many rows of the embedding's gradient come together
+    ids = torch.randint(0, 20, (16, 129), generator=draw)
+    batch = Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), torch.ones(16, 128, dtype=torch.int32))
+    backward_step(loss, batch, 16)
+    optimizer.step(1.0)
+print(hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compile", ["off", "on"])
+def test_two_processes_train_to_the_same_bits(compile: str) -> None:
+    if compile == "on" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        pytest.skip("no C++ compiler, nothing is compiled here")
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", CODE.replace("COMPILE", compile)], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert len(said[0]) == 65 and said[0] == said[1]
