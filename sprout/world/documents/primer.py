@@ -26,12 +26,15 @@ from sprout.world.skills.arithmetic import PLACES
 from sprout.world.skills.format import SHORT
 from sprout.world.state import World
 from sprout.world.types import Document
+from sprout.world.wording import answer, ask, say
 
-KIND, SHARE = "primer", 3.0
+KIND, SHARE = "primer", 4.5
 LISTS = (ANIMALS, FOODS, OBJECTS, ADJECTIVES, SHORT_WORDS)
 KINDS = {"animal": ANIMALS, "food": FOODS, "object": OBJECTS, "quality": ADJECTIVES, "trade": TRADES, "colour": COLOURS,
          "instrument": INSTRUMENTS, "plant": PLANTS, "room": ROOMS}  # fmt: skip
-SHAPES = {"after": 3, "pairs": 3, "spell": 2, "places": 2, "sums": 2, "alphabet": 1, "kinds": 1.5, "capitals": 1.5}
+SHAPES = {"after": 4, "pairs": 4, "questions": 5, "spell": 2, "places": 2, "sums": 3, "alphabet": 0.7, "kinds": 1.5,
+          "capitals": 1.5}  # fmt: skip
+RELATIONS = {"trade": TRADES, "food": DISHES, "pet": PETS, "instrument": INSTRUMENTS, "colour": COLOURS}
 VALUES = (PETS, DISHES, COLOURS, INSTRUMENTS, TRADES)
 
 
@@ -51,7 +54,7 @@ def items(dice: Dice, count: int) -> list[str]:
 
 def small_sum(dice: Dice) -> str:
     """A number below 100 and one digit added, taken away or multiplied, or two numbers of minutes."""
-    operation, a, b = dice.pick("+-x"), dice.integer(1, 99), dice.integer(1, 9)
+    operation, a, b = dice.pick("+-x"), dice.integer(1, dice.pick((19, 99))), dice.integer(1, 9)
     if operation == "x":
         a = dice.integer(1, 9)
         return f"{a} x {b} = {a * b}"
@@ -62,7 +65,7 @@ def small_sum(dice: Dice) -> str:
 
 
 def write(world: World, dice: Dice) -> Document:
-    """Saying after, finding pairs again, naming the places of digits, spelling, small sums, the alphabet, what
+    """Saying after, finding pairs again, questions about a few people, naming the places of digits, spelling, small sums, the alphabet, what
     kind a thing is, or capitals."""
     shape = dice.weighted(tuple(SHAPES), tuple(SHAPES.values()))
     lines: list[str] = []
@@ -84,12 +87,18 @@ def write(world: World, dice: Dice) -> Document:
     elif shape == "pairs":
         count = dice.integer(2, 6)
         names, values = items(dice, count), dice.sample(dice.pick(VALUES), count)
-        mark, ask = dice.pick(((": ", ": "), (" - ", " - "), (" has ", " has "), (": ", "? "), (" = ", " = ")))
+        mark, mark_again = dice.pick(((": ", ": "), (" - ", " - "), (" has ", " has "), (": ", "? "), (" = ", " = ")))
         pairs = list(zip(names, values, strict=True))
         lines.append(", ".join(f"{n}{mark}{v}" for n, v in pairs) + ".")
         for _ in range(dice.integer(1, 2)):
             dice.shuffle(pairs)
-            lines.append(", ".join(f"{n}{ask}{v}" for n, v in pairs) + ".")
+            lines.append(", ".join(f"{n}{mark_again}{v}" for n, v in pairs) + ".")
+    elif shape == "questions":
+        relation, count = dice.pick(tuple(RELATIONS)), dice.integer(2, 4)
+        told = [(make_name(dice, ENDS_FIRST), value) for value in dice.sample(RELATIONS[relation], count)]
+        lines.append(" ".join(say(name, relation, value, dice, frames=False) for name, value in told))
+        dice.shuffle(told)
+        lines += [f"{ask(name, relation, dice)} {answer(name, relation, value)}" for name, value in told]
     elif shape == "places":
         for _ in range(dice.integer(2, 3)):
             number = str(dice.integer(100, 9999))

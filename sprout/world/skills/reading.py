@@ -10,7 +10,7 @@ from sprout.world.state import Person, World, fresh_person, value_of
 from sprout.world.types import Problem, Reply, Verdict
 from sprout.world.wording import FRAMES, answer, articles, ask, capital, clause
 
-NAME, SHARE = "reading", 2.8
+NAME, SHARE = "reading", 3.4
 RELATIONS = ("home", "trade", "food", "pet", "instrument", "colour")
 LEADS = ("Read this: ", "Here is a text: ", "Text: ", "", "Please read: ")
 # Facts told of each of two or of three people, and how often: hard enough to need reading, with easy ones to begin on.

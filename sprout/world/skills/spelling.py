@@ -8,7 +8,7 @@ from sprout.world.skills.common import assistant, some_tools, stepwise, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict
 
-NAME, SHARE = "spelling", 2.8
+NAME, SHARE = "spelling", 2.6
 ASKS = {
     "spell": ("Spell {w}.", "How do you spell {w}?", "How is the word {w} spelled?", "Please spell the word {w}."),
     "reverse": ("Spell {w} backwards.", "What is {w} backwards?", "Reverse the word {w}.", "Write {w} from back to front."),

@@ -10,7 +10,7 @@ from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 from sprout.world.wording import articles
 
-NAME, SHARE = "story", 1.8
+NAME, SHARE = "story", 2.2
 ASKS = ("Write a story with the words {w}.", "Tell me a story with {w}.", "Make up a story that uses {w}.", "I want a story with {w}.",
         "Write a short story. Use {w}.", "A story with {w}, please.")  # fmt: skip
 OPENINGS = (
