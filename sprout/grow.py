@@ -314,7 +314,7 @@ def make_plan(s: Session, began: float) -> Plan:
         left = total - (time.perf_counter() - began) - evaluation - rl_seconds - 10
         # Making the data costs about a second per 300k tokens besides.
         steps = max(3, int(left / (step + tokens_per_step / 300_000)))
-        rl = max(2, int(rl_seconds / 2.0)) if config.rl_steps < 0 else config.rl_steps
+        rl = max(2, int(rl_seconds / 2.5)) if config.rl_steps < 0 else config.rl_steps
     pretrain, finetune = max(1, round(steps * 0.13)), max(1, round(steps * 0.35))
     return Plan(pretrain, max(1, steps - pretrain - finetune), finetune, rl, speed)
 
@@ -483,10 +483,11 @@ def run_reinforce(s: Session) -> None:
     gsm8k = s.local.get("gsm8k")
     if s.config.uses_world:
         chosen = where_tries_differ(s, engine)[:2]
+        held_out = problems_for(s.world, chosen, s.config.eval_problems, "test")
         endless = world_problems(s.world, stable_hash(s.config.seed, "reinforce"), "train", chosen)
         problems: Iterator[Problem] = (p for p in endless if fits(s, p))
     elif gsm8k:
-        chosen = ["gsm8k"]
+        chosen, held_out = ["gsm8k"], gsm8k["test"][: s.config.eval_problems]
         able = [p for p in gsm8k["train"] if fits(s, p)]
         problems = itertools.cycle(random.Random(s.config.seed).sample(able, len(able)))
     else:
@@ -499,21 +500,26 @@ def run_reinforce(s: Session) -> None:
         )
         return
     s.say(f"reinforce: practising {', '.join(chosen)}")
+
+    def as_it_plays() -> dict[str, Any]:
+        """Held-out problems answered the way they are practised, by sampling: what is reinforced."""
+        able = [p for p in held_out if fits(s, p)]
+        scores = evaluate_skills(engine, able, check=check_problem, temperature=1.0).scores
+        return {name: score.plain() for name, score in scores.items()}
+
+    before = as_it_plays()
     d = s.dial
-    optim = OptimConfig(d.matrix_lr * 0.1, d.embed_lr * 0.04, d.head_lr * 0.1, 0.0, dtype=s.compute.dtype)
-    config = ReinforceConfig(s.plan.reinforce, 32, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
+    optim = OptimConfig(d.matrix_lr * 0.15, d.embed_lr * 0.06, d.head_lr * 0.15, 0.0, dtype=s.compute.dtype)
+    config = ReinforceConfig(s.plan.reinforce, 24, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
     log = reinforce(
         s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say
     )
     tokens = int(sum(e["length"] for e in log) * config.groups * config.replies)
     record: dict[str, Any] = {"steps": s.plan.reinforce, "tokens": tokens, "curve": [], "rl": log, "rl_skills": chosen, "dropped": {},
               "warnings": [], "seconds": log[-1]["seconds"] if log else 0.0}  # fmt: skip
+    after = as_it_plays()
+    record["rl_gains"] = {k: {"before": before[k], "after": after[k]} for k in before}
     finish(s, "reinforce", began, record)
-    before, after = (read_json(s.stage_folder(x) / "stage.json")["skills"] for x in ("finetune", "reinforce"))
-    gains = {k: {"before": before[k], "after": after[k]} for k in chosen}
-    best = max(gains, key=lambda k: gains[k]["after"]["rate"] - gains[k]["before"]["rate"])
-    path = s.stage_folder("reinforce") / "stage.json"
-    write_json(path, read_json(path) | {"rl_gain": {"skill": best, **gains[best]}, "rl_gains": gains})
 
 
 # ---------------------------------------------------------------- the whole

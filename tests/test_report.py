@@ -50,7 +50,7 @@ def stage(at: int) -> dict[str, Any]:
         record["rl"] = [
             {"step": s, "seconds": s * 2.0, **{k: (s + i) / 37 for i, k in enumerate(keys)}} for s in range(1, 10)
         ]
-        record["rl_gain"] = {"skill": "arithmetic", "before": score(51), "after": score(77)}
+        record["rl_gains"] = {"arithmetic": {"before": score(51), "after": score(77)}}
     return record
 
 
@@ -262,7 +262,7 @@ def test_without_skills_and_reinforcement_there_is_still_a_page(tmp_path: Path) 
     """A run on a text of one's own: no checkable skill, nothing reinforced, fewer samples at first."""
     stages = [stage(i) for i in range(4)]
     for record in stages:
-        for key in ("skills", "made_up", "mistakes", "rl_gain"):
+        for key in ("skills", "made_up", "mistakes", "rl_gains"):
             record.pop(key, None)
     stages[0]["samples"] = stages[0]["samples"][:1]
     stages[3]["rl"], stages[3]["warnings"] = [], ["nothing to reinforce"]

@@ -14,8 +14,6 @@ from sprout.world.documents.common import tell
 from sprout.world.skills import SKILLS, sample
 from sprout.world.skills.common import told_entity
 
-HURRIED = {"arithmetic": 0.4}  # share of a skill's replies that give the answer without the steps
-
 
 def world_texts(world: World, seed: int, split: str = "train") -> Iterator[str]:
     """Endless documents of a split; which split a document belongs to is decided by its own text."""
@@ -66,19 +64,11 @@ def conversation_items(talks: Iterator[tuple[Message, ...]], tokenizer: Tokenize
         yield ids, mask
 
 
-def reply_of(problem: Problem) -> tuple[Message, ...]:
-    """The reply to learn from. People don't always take the trouble: of the skills in HURRIED, a part by the hash of
-    the problem has the answer without its steps. Imitation learns both ways; reinforcement finds out which one pays."""
-    if problem.steps and stable_hash("hurried", problem.key) % 1000 < 1000 * HURRIED.get(problem.skill, 0):
-        return (Message("assistant", problem.steps[-1]),)
-    return problem.reply
-
-
 def problem_items(problems: Iterator[Problem], tokenizer: Tokenizer, tokens: int) -> Iterator[Item]:
     """Problems as conversations, ids and loss mask, until there are `tokens` of them."""
     made = 0
     while made < tokens and (problem := next(problems, None)) is not None:
-        ids, mask = render(tokenizer, (*problem.prompt, *reply_of(problem)), problem.tools)
+        ids, mask = render(tokenizer, (*problem.prompt, *problem.reply), problem.tools)
         # What the prompt's own assistant turns say is right as well, and learned too.
         made += len(ids)
         yield ids, mask

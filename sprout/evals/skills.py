@@ -67,11 +67,13 @@ def evaluate_skills(
     max_tokens: int = 130,
     progress: Callable[[int], None] | None = None,
     check: Callable[[Problem, Sequence[Any]], Verdict] | None = None,
+    temperature: float = 0.0,
 ) -> SkillResults:
-    """Greedy replies to all problems in one batch, judged by their skills' checkers. A problem with a counterfactual
-    twin counts as right only if both are."""
+    """Replies to all problems in one batch (the likeliest ones, or sampled at a temperature), judged by their skills'
+    checkers. A problem with a counterfactual twin counts as right only if both are."""
     asked = [p for problem in problems for p in ((problem, problem.twin) if problem.twin else (problem,))]
-    replies = engine.generate([Prompt(p.prompt, p.tools) for p in asked], Sampling(max_tokens=max_tokens), progress)
+    sampling = Sampling(temperature, max_tokens=max_tokens, seed=1)
+    replies = engine.generate([Prompt(p.prompt, p.tools) for p in asked], sampling, progress)
     by_skill: dict[str, list[bool]] = {}
     invented: list[bool] = []
     mistakes: dict[str, dict[str, str]] = {}

@@ -111,6 +111,17 @@ def _score(score: dict[str, Any] | None) -> str:
     return f"{score['rate']:.1%} ({score['low']:.0%}–{score['high']:.0%}, n={score['n']})" if score else "–"
 
 
+def gain_rows(stages: dict[str, Any], gains: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the table of what was practised: held-out problems answered by sampling, as in practice, and
+    with the likeliest reply."""
+    likeliest = [stages.get(s, {}).get("skills", {}) for s in ("finetune", "reinforce")]
+    head = ["skill", "sampled, before", "sampled, after", "likeliest reply, before", "likeliest reply, after"]
+    return head, [
+        [name, _score(g["before"]), _score(g["after"]), *[_score(skills.get(name)) for skills in likeliest]]
+        for name, g in gains.items()
+    ]
+
+
 def stage_rows(figures: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table of stages."""
     rows = []
@@ -136,10 +147,8 @@ def sections(figures: dict[str, Any]) -> list[tuple[str, Any]]:
         parts += [("Skills after each stage", "skills"), ("The same in figures", skill_rows(figures))]
     if log := stages.get("reinforce", {}).get("rl"):
         parts.append(("Reinforcement", "reward"))
-        if gain := stages["reinforce"].get("rl_gain"):
-            parts.append(
-                ("", f"Held-out {gain['skill']}: {_score(gain['before'])} before, {_score(gain['after'])} after.")
-            )
+        if gains := stages["reinforce"].get("rl_gains"):
+            parts.append(("What reinforcement bought", gain_rows(stages, gains)))
         first, end = log[0], log[-1]
         head = ["step", "reward", "all right", "all wrong", "length", "cut off", "entropy", "KL"]
         keys = ("step", "reward", "all_right", "all_wrong", "length", "cut", "entropy", "kl")
