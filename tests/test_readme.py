@@ -216,7 +216,7 @@ def test_growing_prints_what_the_readme_says(grown: tuple[Path, str]) -> None:
     assert (folder / report).is_file() and "<svg" in (folder / report).read_text(encoding="utf-8")
     (talk,) = re.findall(r"^Talk to it:\s+(.*)$", said, re.MULTILINE)
     done = bash(f"{talk} --max-tokens 5", folder, input="Hello!\n")
-    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+    assert done.returncode == 0 and (done.stdout + done.stderr).strip(), done.stderr
 
 
 @pytest.mark.slow
@@ -229,7 +229,7 @@ def test_the_readmes_command_runs(command: str, grown: tuple[Path, str]) -> None
     small = f"{command} {SMALLER[name]}" if name in SMALLER else command
     done = bash(small, folder, input="Hello!\n")
     assert done.returncode == 0 and "Traceback" not in done.stderr, (small, done.stderr[-3000:])
-    assert done.stdout.strip(), "it says nothing"
+    assert (done.stdout + done.stderr).strip(), "it says nothing"
     if name == "grow" and "--run" in words:
         run = folder / words[words.index("--run") + 1]
         assert (run / "report.html").is_file() and (run / "stages" / "finetune" / "model.safetensors").is_file()
