@@ -246,7 +246,8 @@ def make_tokenizer(config: GrowConfig, world: World, local: dict[str, Any], say:
     if config.uses_world:
         sample += itertools.islice(world_texts(world, config.seed), 6000)
         for p in itertools.islice(world_problems(world, config.seed), 6000):
-            sample += [m.content for m in (*p.prompt, *p.reply)]
+            messages = with_tools((*p.prompt, *p.reply), p.tools)
+            sample += [part for m in messages for part in (m.content, m.call.arguments if m.call else "") if part]
     size = 0
     for text in itertools.chain(local["texts"]["train"], (m.content for c in local["chats"]["train"] for m in c)):
         sample.append(text)
@@ -315,7 +316,7 @@ def make_plan(s: Session, began: float) -> Plan:
         # Making the data costs about a second per 300k tokens besides.
         steps = max(3, int(left / (step + tokens_per_step / 300_000)))
         rl = max(2, int(rl_seconds / 2.5)) if config.rl_steps < 0 else config.rl_steps
-    pretrain, finetune = max(1, round(steps * 0.13)), max(1, round(steps * 0.35))
+    pretrain, finetune = max(1, round(steps * 0.10)), max(1, round(steps * 0.50))
     return Plan(pretrain, max(1, steps - pretrain - finetune), finetune, rl, speed)
 
 
