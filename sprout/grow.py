@@ -47,6 +47,7 @@ from sprout.optim import OptimConfig, Optimizer
 from sprout.report import build_report
 from sprout.rl import ReinforceConfig, reinforce
 from sprout.tokenizer import Tokenizer, render
+from sprout.tokenizer.chat import with_tools
 from sprout.train import LoopConfig, LossFunction, make_loss, train
 from sprout.train.loop import backward_step
 from sprout.world import Problem, Reply, Verdict, World, WorldConfig, build_world
