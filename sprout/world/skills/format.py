@@ -13,7 +13,7 @@ from sprout.world.skills.common import assistant, exact, some_tools, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 
-NAME, SHARE = "format", 2.4
+NAME, SHARE = "format", 3.2
 KINDS = {
     "animals": ANIMALS, "colours": COLOURS, "foods": FOODS, "plants": PLANTS, "instruments": INSTRUMENTS, "trades": TRADES,
     "rooms": ROOMS, "objects": OBJECTS, "qualities": ADJECTIVES,
@@ -26,8 +26,8 @@ ASKS = {
     ),
     "json": ("Write as JSON: name {n}, age {a}, pet {p}.", "Give me JSON for name {n}, age {a}, pet {p}.", "As JSON: name {n}, age {a}, pet {p}."),
     "capitals": ("Write in capitals: {w}.", "Put this in capital letters: {w}.", "All caps, please: {w}."),
-    "one_word": ("{w} Answer in one word: what colour is the {o}?", "{w} What colour is the {o}? One word, please.",
-                 "{w} In one word, which colour does the {o} have?"),
+    "one_word": ("{w} Answer in one word: what colour is the {o}?", "{w} One word, please: what colour is the {o}?",
+                 "{w} In one word, what is the colour of the {o}?"),
     "numbered": ("Number these: {w}.", "Make a numbered list of {w}.", "Write as a numbered list: {w}."),
 }  # fmt: skip
 
@@ -39,7 +39,7 @@ def numbered(words: Sequence[str]) -> str:
 
 def make(world: World, dice: Dice) -> Problem:
     """One of five formats, filled with words of the world. 'list' takes any different ones of those named."""
-    task = dice.pick(tuple(ASKS))
+    task = dice.weighted(tuple(ASKS), (2, 1, 1, 2, 0.8))  # the harder ones more often
     kind, k = dice.pick(tuple(KINDS)), dice.integer(2, 4)
     words = dice.sample(SHORT if task == "capitals" else OBJECTS, dice.integer(2, 3))
     thing = ""

@@ -23,7 +23,7 @@ ASKS = {
 def make(world: World, dice: Dice) -> Problem:
     """One of six tasks on a word of the lexicon; replies spell the word first, letters numbered or held against the one
     to count, which makes the rest easy."""
-    task, word = dice.pick(tuple(ASKS)), dice.pick(SHORT_WORDS)
+    task, word = dice.weighted(tuple(ASKS), (1.5, 1.5, 0.8, 3.5, 0.6, 0.6)), dice.pick(SHORT_WORDS)
     letter = dice.pick(word) if dice.chance(0.7) else dice.pick("aeiouslrtn")
     spelled = " ".join(word)
     numbered = [f"{i} {c}" for i, c in enumerate(word, 1)]
