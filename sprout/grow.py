@@ -44,6 +44,7 @@ from sprout.model.count import flops_per_token, parameters, training_bytes
 from sprout.model.dial import Dial, dial
 from sprout.model.hf import load_hf, save_hf
 from sprout.optim import OptimConfig, Optimizer
+from sprout.optim import world as processes
 from sprout.report import build_report
 from sprout.rl import ReinforceConfig, reinforce
 from sprout.tokenizer import Tokenizer, render
@@ -474,8 +475,23 @@ def where_tries_differ(s: Session, engine: Engine, problems: int = 16, tries: in
     return sorted(spread, key=lambda k: -sum(spread[k]) / len(spread[k]))
 
 
+def rehearsal(s: Session, steps: int) -> Callable[[int], None]:
+    """A function that adds to the model's gradients those of a batch of finetuning, another one every step."""
+    config = loop_config(s, "finetune", steps)
+    data = feed(s, "finetune", steps * config.rows * s.config.context)
+
+    def rehearse(step: int) -> None:
+        rank, size = processes()
+        rows = batch_rows(len(data), config.rows, step, stable_hash(config.seed, "rehearsal") % 2**31)
+        before, s.model.dtype = s.model.dtype, s.compute.dtype
+        backward_step(s.loss, get_batch(data, rows[rank::size], s.compute.device), config.micro_rows)
+        s.model.dtype = before
+
+    return rehearse
+
+
 def run_reinforce(s: Session) -> None:
-    """Reinforce the two skills where it can teach most; GSM8K where it is given."""
+    """Reinforce the skill where it can teach most, GSM8K where it is given, and rehearse the others beside it."""
     if done(s, "reinforce"):
         s.say("reinforce: done before")
         return
@@ -484,8 +500,8 @@ def run_reinforce(s: Session) -> None:
     engine = Engine(s.model, s.tokenizer, s.toolbox)
     gsm8k = s.local.get("gsm8k")
     if s.config.uses_world:
-        chosen = where_tries_differ(s, engine)[:2]
-        held_out = problems_for(s.world, chosen, s.config.eval_problems, "test")
+        chosen = where_tries_differ(s, engine)[:1]
+        held_out = problems_for(s.world, chosen, 2 * s.config.eval_problems, "test")
         endless = world_problems(s.world, stable_hash(s.config.seed, "reinforce"), "train", chosen)
         problems: Iterator[Problem] = (p for p in endless if fits(s, p))
     elif gsm8k:
@@ -511,10 +527,11 @@ def run_reinforce(s: Session) -> None:
 
     before = as_it_plays()
     d = s.dial
-    optim = OptimConfig(d.matrix_lr * 0.15, d.embed_lr * 0.06, d.head_lr * 0.15, 0.0, dtype=s.compute.dtype)
-    config = ReinforceConfig(s.plan.reinforce, 24, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
+    optim = OptimConfig(d.matrix_lr * 0.3, d.embed_lr * 0.12, d.head_lr * 0.3, 0.0, dtype=s.compute.dtype)
+    config = ReinforceConfig(s.plan.reinforce, 16, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
     log = reinforce(
-        s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say
+        s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say,
+        rehearsal(s, s.plan.reinforce),
     )
     tokens = int(sum(e["length"] for e in log) * config.groups * config.replies)
     record: dict[str, Any] = {"steps": s.plan.reinforce, "tokens": tokens, "curve": [], "rl": log, "rl_skills": chosen, "dropped": {},

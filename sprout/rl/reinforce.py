@@ -96,8 +96,11 @@ def reinforce(
     config: ReinforceConfig,
     folder: Path,
     say: Callable[[str], None] = print,
+    rehearse: Callable[[int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` in place on problems from an endless iterator; go on from a checkpoint in `folder` if there is one.
+    `rehearse(step)`, where given, adds the gradients of a batch of what was learned before, so that practising one thing
+    does not unlearn the others (as PPO-ptx does, arXiv 2203.02155).
 
     Returns per step: reward, shares of groups all right and all wrong, mean length, share cut off, entropy, KL to the
     beginning (nats a token), seconds. Groups all right or all wrong teach nothing and take no part in the update."""
@@ -142,7 +145,9 @@ def reinforce(
                     old, _, _ = token_logprobs(reference, chosen, pad)
                 entropy = float((entropies * mask).sum() / mask.sum())
                 kl = float(((logprobs.detach() - old) * mask).sum() / mask.sum())
-            optimizer.step(schedule(step, config.steps, 2, config.steps // 2, 0.1))
+            if rehearse:
+                rehearse(step)
+            optimizer.step(schedule(step, config.steps, 2, config.steps - 2))
 
             lengths = [sum(c.sampled) for c in rollouts.completions]
             entry = {
