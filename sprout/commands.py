@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -12,6 +12,7 @@ from sprout import grow as recipe
 from sprout.common.errors import UserError
 from sprout.common.files import read_json, write_json
 from sprout.grow import GrowConfig
+from sprout.world import WorldConfig
 
 Config = Annotated[GrowConfig, tyro.conf.arg(name="")]
 
@@ -42,20 +43,31 @@ def reinforce(config: Config) -> int:
 
 
 def world(
-    what: tyro.conf.Positional[Literal["all", "documents", "skills", "facts", "entropy"]] = "all",
+    what: tyro.conf.Positional[str] = "all",
     count: int = 1,
-    seed: int = 1,
+    config: Annotated[WorldConfig, tyro.conf.arg(name="")] = WorldConfig(),  # noqa: B008 (frozen)
 ) -> int:
-    """Show samples of what the built-in world gives."""
-    from sprout.world import WorldConfig, build_world
+    """Show samples of what the built-in world gives.
+
+    Args:
+        what: all, documents, skills, facts, entropy, or the name of a kind of documents or of a skill
+        count: samples of each
+        config: the world to show
+    """
+    from sprout.world import build_world
     from sprout.world.show import show
 
-    print(show(build_world(WorldConfig(seed=seed)), what, count))
+    print(show(build_world(config), what, count), end="")
     return 0
 
 
 def tokenizer(text: tyro.conf.Positional[str] = "", config: Config = GrowConfig()) -> int:  # noqa: B008 (frozen)
-    """Train the run's tokenizer where there is none yet, and show how it cuts TEXT."""
+    """Train the run's tokenizer where there is none yet, and show how it cuts a text.
+
+    Args:
+        text: what to cut into tokens
+        config: the run and, where it has no tokenizer yet, what to train it on
+    """
     from sprout.world import build_world
 
     tok = recipe.make_tokenizer(config, build_world(config.world), recipe.read_local(config, print), print)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
+from sprout.cli import main
 from sprout.common.errors import UserError
 from sprout.common.hashing import split_of
 from sprout.world import Dice, World, WorldConfig, build_world
@@ -30,7 +34,7 @@ def test_everything_is_shown(world: World) -> None:
 def test_every_name_shows_something_else_every_time_it_counts(world: World, what: str) -> None:
     one, three = show(world, what, 1), show(world, what, 3)
     assert one == show(world, what, 1)
-    assert len(three) > len(one) or what == "diversity"
+    assert len(three) > len(one) or what == "entropy"
 
 
 def test_twins_are_shown(world: World) -> None:
@@ -67,3 +71,21 @@ def test_a_problem_that_was_put_back_costs_no_bits(world: World) -> None:
     again = Dice(1)
     assert sample("unknown", world, again, "test") == problem
     assert again.bits == pytest.approx(drawn.bits - before) and state != again.random.getstate()
+
+
+def test_a_reader_who_stops_early_hears_no_complaint() -> None:
+    """`sprout world documents | head`: status 0 and not a word on the error stream."""
+    command = f"set -o pipefail; {sys.executable} -m sprout world documents --count 60 | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Document kind: encyclopedia (share 3)\n", "")
+
+
+def test_the_command_knows_every_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, starts in ((["entropy"], "Variety"), (["facts", "--seed", "2"], "Facts"), (["primer", "--fact-share", "0.5"], "Document kind")):
+        with pytest.raises(SystemExit) as end:
+            main(["world", *argv])
+        assert end.value.code == 0 and capsys.readouterr().out.startswith(starts)
+    with pytest.raises(SystemExit) as end:
+        main(["world", "dragons"])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "dragons" in said and "primer" in said
