@@ -6,7 +6,9 @@ import itertools
 import os
 import platform
 import random
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -604,7 +606,9 @@ def grow(config: GrowConfig) -> int:
     run_reinforce(s)
     build_report(config.run)
     say(f"\ngrown in {(time.perf_counter() - began) / 60:.1f} minutes. The report: {config.run / 'report.html'}")
-    say(f"Talk to it:  sprout chat --model {config.run}")
+    # Where there is no `sprout` on the path (after `make grow`), name the one that was called.
+    sprout_command = sys.argv[0] if Path(sys.argv[0]).name == "sprout" and not shutil.which("sprout") else "sprout"
+    say(f"Talk to it:  {sprout_command} chat --model {config.run}")
     return 0
 
 
