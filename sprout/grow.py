@@ -81,16 +81,20 @@ class GrowConfig:
     with_world: bool = False
     """mix the built-in world into text and chat of your own"""
     vocab_size: int = 1536
+    """tokens of the tokenizer"""
     context: int = 256
+    """tokens the model reads at once"""
     batch_tokens: int = 4096
     """tokens a step"""
     seed: int = 1
+    """of weights, batches and luck; another seed, another model"""
     world: WorldConfig = field(default_factory=WorldConfig)
     eval_problems: int = 200
     """held-out problems per skill after every stage"""
     rl_steps: int = -1
     """steps of reinforcement; -1 lets the time decide"""
     device: str = "auto"
+    """cpu, cuda, mps or auto"""
     compile: str = "auto"
     """on, off or auto"""
     threads: int = 0

@@ -302,11 +302,16 @@ def test_without_skills_and_reinforcement_there_is_still_a_page(tmp_path: Path) 
 
 def test_benchmarks_are_shown(tmp_path: Path) -> None:
     record = copy.deepcopy(stage(0)) | {
-        "tasks": {"arc_easy": {"n": 570, "score": 0.2719, "centred": 0.0292, "metric": "accuracy, 10 shots"}}
+        "tasks": {
+            "arc_easy": {"n": 570, "score": 0.2719, "low": 0.237, "high": 0.3098, "centred": 0.0292, "metric": "accuracy, 10 shots"},
+            "CORE": {"n": 17, "score": 0.0123, "low": None, "high": None, "centred": 0.0123, "metric": "mean centred score of 17 tasks"},
+        }
     }
     build_report(write_run(tmp_path, [record]))
     row = Page((tmp_path / "report.html").read_text(encoding="utf-8")).row("arc_easy")
-    assert row[1] == "570" and "accuracy, 10 shots" in row and "0.272" in row
+    assert row[1:] == ["570", "0.272", "0.237–0.310", "accuracy, 10 shots"]
+    row = Page((tmp_path / "report.html").read_text(encoding="utf-8")).row("CORE")
+    assert row[2:4] == ["0.012", "–"], "a mean of scores is no share of items"
 
 
 def test_a_run_without_a_finished_stage_has_no_report(tmp_path: Path) -> None:

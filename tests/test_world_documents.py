@@ -96,7 +96,7 @@ def test_facts_are_told_as_often_as_asked(share: float, many: list[Document]) ->
     told = sum(len(d.facts) for d in documents) / len(documents)
     usual = sum(len(d.facts) for d in many) / len(many)
     assert told == pytest.approx(share * usual, rel=0.12)
-    names = [e.name for e in (*world.people, *world.places, *world.inventions)]
+    names = [e.name for e in (*world.people, *world.places, *world.shops, *world.inventions)]
     naming = sum(d.kind not in PRACTICE and any(n in d.text for n in names) for d in documents)
     assert (naming > 0) == (share > 0)
 

@@ -55,6 +55,11 @@ def _score(score: dict[str, Any] | None) -> str:
     return f"{score['rate']:.1%} ({score['low']:.0%}–{score['high']:.0%}, n={score['n']})" if score else "–"
 
 
+def _interval(task: dict[str, Any]) -> str:
+    """A dash where the score is a mean of scores (CORE)."""
+    return f"{task['low']:.3f}–{task['high']:.3f}" if task.get("low") is not None else "–"
+
+
 def gain_rows(stages: dict[str, Any], gains: dict[str, Any]) -> Table:
     """The table of what was practised: held-out problems answered by sampling, as in practice, and with the likeliest
     reply."""
@@ -123,8 +128,8 @@ def sections(figures: dict[str, Any]) -> list[tuple[str, Any]]:
         rows = [[k, m["prompt"], m["reply"], m["why"]] for k, m in last["mistakes"].items()]
         parts.append(("One mistake of each skill", (["skill", "prompt", "reply", "why"], rows)))
     if tasks := last.get("tasks"):
-        rows = [[k, str(v["n"]), f"{v['score']:.3f}", v["metric"]] for k, v in tasks.items()]
-        parts.append(("Public benchmarks", (["task", "n", "score", "metric"], rows)))
+        rows = [[k, str(v["n"]), f"{v['score']:.3f}", _interval(v), v["metric"]] for k, v in tasks.items()]
+        parts.append(("Public benchmarks", (["task", "n", "score", "95 % interval", "metric"], rows)))
     dropped = [[name, rule, f"{n:,}"] for name, s in stages.items() for rule, n in s.get("dropped", {}).items()]
     parts.append(("Dropped data", (["stage", "rule", "count"], dropped) if dropped else "Nothing was dropped or cut."))
     parts.append(("Warnings", "\n".join(w for s in stages.values() for w in s.get("warnings", [])) or "None."))

@@ -92,8 +92,8 @@ def _svg(draws: Sequence[Draw], height: float = 3.2) -> str:
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
-    ink = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
-    with plt.rc_context({**ink, "svg.hashsalt": "sprout"}):
+    style: Any = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
+    with plt.rc_context(style | {"svg.hashsalt": "sprout"}):
         figure, many = plt.subplots(1, len(draws), figsize=(8.0, height), squeeze=False)
         for axes, draw in zip(many[0], draws, strict=True):
             draw(axes)

@@ -65,8 +65,7 @@ def passing_world(world: World, dice: Dice) -> World:
     while True:
         config = WorldConfig(dice.integer(0, 2**32), 8, 20, 3, 2, 2, name_family=world.config.name_family)
         passing = build_world(config)
-        told = (*passing.people, *passing.places, *passing.inventions)
-        if not any(e.name in world.by_name for e in told):
+        if passing.by_name.keys().isdisjoint(world.by_name):
             return passing
 
 
