@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -75,9 +76,10 @@ def test_a_problem_that_was_put_back_costs_no_bits(world: World) -> None:
 
 def test_a_reader_who_stops_early_hears_no_complaint() -> None:
     """`sprout world documents | head`: status 0 and not a word on the error stream, be it much or little to say."""
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}  # as people have it: little is written at the exit
     for count, reader, heard in ((60, "head -n 1", "Document kind: encyclopedia (share 3)\n"), (1, "true", "")):
         command = f"set -o pipefail; {sys.executable} -m sprout world documents --count {count} | {reader}"
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, env=env)
         assert (done.returncode, done.stdout, done.stderr) == (0, heard, ""), reader
 
 
