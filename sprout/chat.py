@@ -28,7 +28,8 @@ HELP = """/help            this text
 /temperature X   0 always takes the likeliest word, 1 is as lively as the training text
 /tools on|off    whether it may use its tools
 /quit            leave; so does Ctrl-D
-Ctrl-C stops a reply. A line that ends in \\ goes on in the next; one that begins with // is a message that begins with /"""
+Ctrl-C stops a reply. A line that ends in \\ goes on in the next line.
+A message that begins with / is written with two: //like this"""
 CUT = {"context": "the context is full", "length": "the reply got too long"}
 CONTROL = {i: "\N{REPLACEMENT CHARACTER}" for i in (*range(32), *range(127, 160)) if chr(i) not in "\n\t"}
 

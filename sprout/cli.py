@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 # command: (module, function, what it does); in the order in which things happen
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         run = getattr(importlib.import_module(module), function)
         status = tyro.cli(run, args=argv[1:], prog=f"sprout {argv[0]}", description=what)
+        sys.stdout.flush()
     except UserError as error:
         print(f"sprout: {error}", file=sys.stderr)
         sys.exit(2)
@@ -60,6 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("\nstopped; run the same command to go on", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
+    except BrokenPipeError:  # `sprout world | head`: nobody reads on, and nothing is left to be flushed at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(status or 0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -12,6 +13,7 @@ from sprout import grow as recipe
 from sprout.common.errors import UserError
 from sprout.common.files import read_json, write_json
 from sprout.grow import GrowConfig
+from sprout.world import WorldConfig
 
 Config = Annotated[GrowConfig, tyro.conf.arg(name="")]
 
@@ -42,20 +44,31 @@ def reinforce(config: Config) -> int:
 
 
 def world(
-    what: tyro.conf.Positional[Literal["all", "documents", "skills", "facts", "entropy"]] = "all",
+    what: tyro.conf.Positional[str] = "all",
     count: int = 1,
-    seed: int = 1,
+    config: Annotated[WorldConfig, tyro.conf.arg(name="")] = WorldConfig(),  # noqa: B008 (frozen)
 ) -> int:
-    """Show samples of what the built-in world gives."""
-    from sprout.world import WorldConfig, build_world
+    """Show samples of what the built-in world gives.
+
+    Args:
+        what: all, documents, skills, facts, entropy, or the name of a kind of documents or of a skill
+        count: samples of each
+        config: the world to show
+    """
+    from sprout.world import build_world
     from sprout.world.show import show
 
-    print(show(build_world(WorldConfig(seed=seed)), what, count))
+    print(show(build_world(config), what, count), end="")
     return 0
 
 
 def tokenizer(text: tyro.conf.Positional[str] = "", config: Config = GrowConfig()) -> int:  # noqa: B008 (frozen)
-    """Train the run's tokenizer where there is none yet, and show how it cuts TEXT."""
+    """Train the run's tokenizer where there is none yet, and show how it cuts a text.
+
+    Args:
+        text: what to cut into tokens
+        config: the run and, where it has no tokenizer yet, what to train it on
+    """
     from sprout.world import build_world
 
     tok = recipe.make_tokenizer(config, build_world(config.world), recipe.read_local(config, print), print)
@@ -73,41 +86,55 @@ def evaluate(
     problems: int = 200,
     output: Path | None = None,
 ) -> int:
-    """Measure a model: the skills of its world and, with --tasks FOLDER, public benchmarks (--limit items of each; 0: all)."""
+    """Measure a model: bits per byte and the skills of its world and, with --tasks, public benchmarks.
+
+    Args:
+        model: a run (its last stage is measured), a stage, or a Hugging Face folder
+        tasks: a folder of benchmark files: gsm8k/, mmlu/, icl/*.jsonl, hellaswag_val.jsonl
+        names: only these of the benchmarks
+        limit: items of each benchmark; 0 takes all
+        problems: held-out problems of each skill
+        output: a file to write the figures to as JSON
+    """
     from sprout.chat import find_model
+    from sprout.data import document_items, pack, world_texts
     from sprout.engine import Engine, toolbox_for
-    from sprout.evals import evaluate_skills, evaluate_tasks, problems_for
+    from sprout.evals import bits_per_byte, evaluate_skills, evaluate_tasks, problems_for
     from sprout.model.hf import load_hf
     from sprout.world.skills import SKILLS
 
     folder, world_ = find_model(model)
-    engine = Engine(*load_hf(folder), toolbox_for(world_))
+    gpt, tok = load_hf(folder)
+    engine = Engine(gpt, tok, toolbox_for(world_))
     found: dict[str, object] = {"model": folder.as_posix()}
     if world_ is not None:
+        held_out = document_items(world_texts(world_, 0, "test"), tok, 40_000)
+        found["bits_per_byte"] = bits_per_byte(gpt, pack(held_out, gpt.config.context, tok.specials["<|endoftext|>"]), tok)
+        print(f"{'bits per byte':14} {found['bits_per_byte']:6.3f}  (held-out documents of its world)")
         results = evaluate_skills(engine, problems_for(world_, list(SKILLS), problems, "test"))
-        for name, score in results.scores.items():
-            print(f"{name:14} {score.rate:6.1%}  ({score.low:.1%} to {score.high:.1%}, n={score.n})")
-        print(
-            f"{'made up':14} {results.made_up.rate:6.1%}  ({results.made_up.low:.1%} to {results.made_up.high:.1%}, n={results.made_up.n})"
-        )
-        found["skills"] = {k: v.plain() for k, v in results.scores.items()} | {"made_up": results.made_up.plain()}
+        scores = results.scores | {"made_up": results.made_up}
+        for name, score in scores.items():
+            print(f"{name:14} {score}")
+        found["skills"] = {name: score.plain() for name, score in scores.items()}
     elif tasks is None:
         raise UserError(f"{model} has no world to test it on; give --tasks FOLDER.")
     if tasks is not None:
-        scores = evaluate_tasks(engine, tasks, limit, names)
-        found["tasks"] = {
-            k: {"n": v.n, "score": v.score, "centred": v.centred, "metric": v.metric} for k, v in scores.items()
-        }
+        found["tasks"] = {name: asdict(score) for name, score in evaluate_tasks(engine, tasks, limit, names).items()}
         path = folder / "stage.json"
         if path.is_file():
             write_json(path, read_json(path) | {"tasks": found["tasks"]})
+            print(f"kept for the report; write it again with: sprout report {path.parent.parent.parent}")
     if output is not None:
         write_json(output, found)
     return 0
 
 
 def report(run: tyro.conf.Positional[Path] = Path("runs/default")) -> int:
-    """Write report.html, report.md and report.json of a run again."""
+    """Write report.html, report.md and report.json of a run again.
+
+    Args:
+        run: the folder of the run
+    """
     from sprout.report import build_report
 
     build_report(run)
@@ -116,7 +143,12 @@ def report(run: tyro.conf.Positional[Path] = Path("runs/default")) -> int:
 
 
 def export(output: tyro.conf.Positional[Path], model: Path = Path("runs/default")) -> int:
-    """Copy a run's last stage (or the stage named) as a folder that Hugging Face's transformers load as it is."""
+    """Copy a run's last stage (or the stage named) as a folder that Hugging Face's transformers load as it is.
+
+    Args:
+        output: a new folder
+        model: a run, or one of its stages (runs/NAME/stages/STAGE)
+    """
     from sprout.chat import find_model
 
     folder, _ = find_model(model)
@@ -144,7 +176,17 @@ def chat(
     tools: bool = True,
     seed: int = 0,
 ) -> int:
-    """Talk to a run's last stage or a Hugging Face folder; -p answers once; a pipe is answered line by line."""
+    """Talk to a run's last stage or a Hugging Face folder; -p answers once; a pipe is answered line by line.
+
+    Args:
+        model: a run (its last stage talks), a stage, or a Hugging Face folder
+        prompt: answer this and leave
+        temperature: 0 always takes the likeliest word, 1 is as lively as the training text
+        max_tokens: of a reply
+        system: a system message to begin with
+        tools: whether it may use its tools
+        seed: of the luck in what it says, above temperature 0
+    """
     from sprout.chat import open_chat, talk
     from sprout.engine import Sampling
 

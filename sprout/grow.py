@@ -6,7 +6,9 @@ import itertools
 import os
 import platform
 import random
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -80,16 +82,20 @@ class GrowConfig:
     with_world: bool = False
     """mix the built-in world into text and chat of your own"""
     vocab_size: int = 1536
+    """tokens of the tokenizer"""
     context: int = 256
+    """tokens the model reads at once"""
     batch_tokens: int = 4096
     """tokens a step"""
     seed: int = 1
+    """of weights, batches and luck; another seed, another model"""
     world: WorldConfig = field(default_factory=WorldConfig)
     eval_problems: int = 200
     """held-out problems per skill after every stage"""
     rl_steps: int = -1
     """steps of reinforcement; -1 lets the time decide"""
     device: str = "auto"
+    """cpu, cuda, mps or auto"""
     compile: str = "auto"
     """on, off or auto"""
     threads: int = 0
@@ -621,7 +627,9 @@ def grow(config: GrowConfig) -> int:
     run_reinforce(s)
     build_report(config.run)
     say(f"\ngrown in {(time.perf_counter() - began) / 60:.1f} minutes. The report: {config.run / 'report.html'}")
-    say(f"Talk to it:  sprout chat --model {config.run}")
+    # Where there is no `sprout` on the path (after `make grow`), name the one that was called.
+    sprout_command = sys.argv[0] if Path(sys.argv[0]).name == "sprout" and not shutil.which("sprout") else "sprout"
+    say(f"Talk to it:  {sprout_command} chat --model {config.run}")
     return 0
 
 

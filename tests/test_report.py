@@ -217,6 +217,32 @@ def test_every_skill_is_on_the_page_with_counts_and_intervals(page: Page) -> Non
     assert "25.5%" in page.text and "38.5%" in page.text, "reinforcement's gain"
 
 
+def test_the_headline_says_how_good_and_where_not(page: Page, tmp_path: Path) -> None:
+    """Each figure once in large, and the skills that miss 95 % by name, no others."""
+    large = page.text.partition("Skills after each stage")[0].replace("\n", "")
+    assert "35.0%of held-out problems right" in large  # the mean of 31.5, 35 and 38.5 % after all stages
+    assert "2.012bits per byte of held-out text, after reinforce" in large and "15.0%made-up answers" in large
+    assert "Below 95 %: recall 31.5%, arithmetic 35.0%, story 38.5%." in large
+    good = stage(0) | {"skills": {"recall": score(200), "story": score(189)}}
+    build_report(write_run(tmp_path, [good]))
+    text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "Below 95 %: story 94.5%." in text and "recall 100.0%" not in text
+    good["skills"]["story"] = score(190)
+    build_report(write_run(tmp_path, [good]))
+    assert "No skill is below 95 %." in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+
+
+def test_pictures_can_be_read_on_dark_paper(run: Path) -> None:
+    """No white sheet and no black ink; and the same figures give the same picture, byte for byte."""
+    for name in ("loss", "skills", "reward"):
+        svg = (run / f"report-{name}.svg").read_text(encoding="utf-8")
+        assert "fill: #ffffff" not in svg and "stroke: #000000" not in svg, name
+        assert "#808080" in svg
+    before = (run / "report-skills.svg").read_bytes()
+    build_report(run)
+    assert (run / "report-skills.svg").read_bytes() == before
+
+
 def test_what_a_model_wrote_is_text(page: Page, run: Path) -> None:
     """Escaped, and all there: nothing is lost, nothing becomes markup. (The parser would have found the tags.)"""
     row = next(r for t in page.tables for r in t if r[0] == HOSTILE + "prompt")
@@ -276,11 +302,16 @@ def test_without_skills_and_reinforcement_there_is_still_a_page(tmp_path: Path) 
 
 def test_benchmarks_are_shown(tmp_path: Path) -> None:
     record = copy.deepcopy(stage(0)) | {
-        "tasks": {"arc_easy": {"n": 570, "score": 0.2719, "centred": 0.0292, "metric": "accuracy, 10 shots"}}
+        "tasks": {
+            "arc_easy": {"n": 570, "score": 0.2719, "low": 0.237, "high": 0.3098, "centred": 0.0292, "metric": "accuracy, 10 shots"},
+            "CORE": {"n": 17, "score": 0.0123, "low": None, "high": None, "centred": 0.0123, "metric": "mean centred score of 17 tasks"},
+        }
     }
     build_report(write_run(tmp_path, [record]))
     row = Page((tmp_path / "report.html").read_text(encoding="utf-8")).row("arc_easy")
-    assert row[1] == "570" and "accuracy, 10 shots" in row and "0.272" in row
+    assert row[1:] == ["570", "0.272", "0.237–0.310", "accuracy, 10 shots"]
+    row = Page((tmp_path / "report.html").read_text(encoding="utf-8")).row("CORE")
+    assert row[2:4] == ["0.012", "–"], "a mean of scores is no share of items"
 
 
 def test_a_run_without_a_finished_stage_has_no_report(tmp_path: Path) -> None:

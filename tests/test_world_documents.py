@@ -9,6 +9,7 @@ import pytest
 
 from sprout.world import Dice, Document, World, WorldConfig, build_world
 from sprout.world.documents import KINDS, PRACTICE, write_document
+from sprout.world.show import variety
 from sprout.world.vocabulary import DEEDS, NOUNS, QUALITIES, going_on, manner, past, plural
 from sprout.world.wording import ASK, ASK_FRAMES, FRAMES, SAY, articles, ask, say
 
@@ -64,7 +65,65 @@ def test_there_are_many_words(many: list[Document]) -> None:
 def test_no_opening_comes_again_and_again(many: list[Document]) -> None:
     openings = Counter(" ".join(d.text.split()[:3]) for d in many)
     (text, count), *_ = openings.most_common(1)
-    assert count <= 0.013 * len(many), f"{text!r} opens {count} of {len(many)} documents"
+    assert count <= 0.011 * len(many), f"{text!r} opens {count} of {len(many)} documents"
+
+
+def test_no_five_words_come_again_and_again(many: list[Document]) -> None:
+    """The aim is 0.1 % (function words aside); a grammar of clauses and frames this small reaches 2 %."""
+    count: Counter[tuple[str, ...]] = Counter()
+    for d in many:
+        words = re.sub(r"[^\w' ]", " ", d.text.lower()).split()
+        count.update(set(zip(*(words[i:] for i in range(5)), strict=False)))
+    (grams, most), *_ = count.most_common(1)
+    assert most <= 0.02 * len(many), f"{' '.join(grams)!r} stands in {most} of {len(many)} documents"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_kind_is_two_or_three_templates(kind: str, world: World) -> None:
+    """Rigid templates would share most of their five-word runs with another document and pack to a tenth."""
+    dice = Dice(21)
+    measured = variety([KINDS[kind](world, dice).text for _ in range(200)])
+    assert measured.nearest < 0.35 and measured.opening < 0.25 and measured.common_5 < 0.25, measured
+    assert measured.compressed > 0.12 and measured.distinct_4 > 0.45, measured
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_facts_are_told_as_often_as_asked(share: float, many: list[Document]) -> None:
+    """Half the share, half the tellings, and with none no document names anybody of the world."""
+    world = build_world(WorldConfig(fact_share=share))
+    dice = Dice(13)
+    documents = [write_document(world, dice) for _ in range(3000)]
+    told = sum(len(d.facts) for d in documents) / len(documents)
+    usual = sum(len(d.facts) for d in many) / len(many)
+    assert told == pytest.approx(share * usual, rel=0.12)
+    names = [e.name for e in (*world.people, *world.places, *world.shops, *world.inventions)]
+    naming = sum(d.kind not in PRACTICE and any(n in d.text for n in names) for d in documents)
+    assert (naming > 0) == (share > 0)
+
+
+def test_who_is_meant_is_named_first(many: list[Document]) -> None:
+    """No pronoun where a noun must stand, and nobody is 'she' before the name: in letters and diaries what is told of
+    somebody stands in one piece."""
+    for d in many:
+        if d.kind not in PRACTICE:
+            assert not re.search(r"\b(of|with|to|find|call) (he|she)\b|\bis (he|she)\b", d.text), d.text
+    names = {p.id: p for p in build_world(WorldConfig()).people}
+    seen = 0
+    for d in many:
+        if d.kind == "letter":
+            third = names[d.plan["about"]]
+            pronoun = re.search(rf"\b({third.he})\b", d.text, re.IGNORECASE)
+            if pronoun:
+                seen += 1
+                assert third.first in d.text[: pronoun.start()], d.text
+    assert seen > 50
+
+
+def test_what_is_over_does_not_hold_these_days(many: list[Document]) -> None:
+    for d in many:
+        for sentence in re.split(r"(?<=[.!?])\s", d.text):
+            if re.search(r"\b(was born|was founded|was invented|date from|dates from)\b", sentence):
+                assert not re.match(r"These days\b", sentence) and "to this day" not in sentence, sentence
 
 
 def test_articles_fit(many: list[Document]) -> None:
@@ -80,7 +139,7 @@ def test_programs_print_what_they_say(many: list[Document]) -> None:
     sums = 0
     for d in many:
         if d.kind == "program" and (
-            found := re.search(r"= \[([\d, ]+)\]\nprint\(sum\(\w+\)\)\nOutput:\n(\d+)$", d.text)
+            found := re.search(r"= \[([\d, ]+)\]\nprint\(sum\(\w+\)\)\n(?:Output:|It prints:|# ->)\n(\d+)$", d.text)
         ):
             sums += 1
             assert sum(map(int, found[1].split(", "))) == int(found[2])
@@ -100,5 +159,8 @@ def test_forms_of_words() -> None:
     assert [plural(w) for w in ("torch", "canopy", "raft", "tray")] == ["torches", "canopies", "rafts", "trays"]
     assert [past(w) for w in ("carve", "copy", "grab", "load")] == ["carved", "copied", "grabbed", "loaded"]
     assert [going_on(w) for w in ("carve", "copy", "grab", "dye")] == ["carving", "copying", "grabbing", "dyeing"]
+    assert [plural(w) for w in ("shelf", "knife", "reef")] == ["shelves", "knives", "reefs"]
+    assert [past(w) for w in ("unwrap", "label", "prefer")] == ["unwrapped", "labelled", "preferred"]
     assert [manner(w) for w in ("happy", "noble", "tragic", "grim")] == ["happily", "nobly", "tragically", "grimly"]
+    assert [manner(w) for w in ("pale", "docile", "public", "full")] == ["palely", "docilely", "publicly", "fully"]
     assert all(w.isalpha() and w.islower() for w in (*NOUNS, *DEEDS, *QUALITIES))

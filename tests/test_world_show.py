@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
+from sprout.cli import main
 from sprout.common.errors import UserError
 from sprout.common.hashing import split_of
 from sprout.world import Dice, World, WorldConfig, build_world
@@ -30,7 +35,7 @@ def test_everything_is_shown(world: World) -> None:
 def test_every_name_shows_something_else_every_time_it_counts(world: World, what: str) -> None:
     one, three = show(world, what, 1), show(world, what, 3)
     assert one == show(world, what, 1)
-    assert len(three) > len(one) or what == "diversity"
+    assert len(three) > len(one) or what == "entropy"
 
 
 def test_twins_are_shown(world: World) -> None:
@@ -67,3 +72,23 @@ def test_a_problem_that_was_put_back_costs_no_bits(world: World) -> None:
     again = Dice(1)
     assert sample("unknown", world, again, "test") == problem
     assert again.bits == pytest.approx(drawn.bits - before) and state != again.random.getstate()
+
+
+def test_a_reader_who_stops_early_hears_no_complaint() -> None:
+    """`sprout world documents | head`: status 0 and not a word on the error stream, be it much or little to say."""
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}  # as people have it: little is written at the exit
+    for count, reader, heard in ((60, "head -n 1", "Document kind: encyclopedia (share 3)\n"), (1, "true", "")):
+        command = f"set -o pipefail; {sys.executable} -m sprout world documents --count {count} | {reader}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, env=env)
+        assert (done.returncode, done.stdout, done.stderr) == (0, heard, ""), reader
+
+
+def test_the_command_knows_every_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, starts in ((["entropy"], "Variety"), (["facts", "--seed", "2"], "Facts"), (["primer", "--fact-share", "0.5"], "Document kind")):
+        with pytest.raises(SystemExit) as end:
+            main(["world", *argv])
+        assert end.value.code == 0 and capsys.readouterr().out.startswith(starts)
+    with pytest.raises(SystemExit) as end:
+        main(["world", "dragons"])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "dragons" in said and "primer" in said

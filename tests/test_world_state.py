@@ -135,8 +135,11 @@ def test_history_is_possible(world: World) -> None:
         {"places": 1},
         {"shops": 0},
         {"inventions": -1},
+        {"fact_share": 1.1},
+        {"fact_share": -0.1},
         {"skill_share": 1.0},
         {"skill_share": -0.1},
+        {"name_family": 2},
     ],
 )
 def test_a_world_that_can_not_be_is_refused(bad: dict[str, float]) -> None:

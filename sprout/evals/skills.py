@@ -28,6 +28,9 @@ class Score:
         low, high = wilson(right, n)
         return cls(n, right, right / n if n else 0.0, low, high)
 
+    def __str__(self) -> str:
+        return f"{self.rate:6.1%}  ({self.low:.1%} to {self.high:.1%}, n={self.n})"
+
     def plain(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -20,6 +20,7 @@ import torch
 from sprout.common.errors import UserError
 from sprout.data.gsm8k import check_gsm8k, load_gsm8k
 from sprout.engine import Engine, Prompt, Sampling
+from sprout.evals.intervals import wilson
 from sprout.model import GPT
 from sprout.tokenizer import Tokenizer
 
@@ -119,6 +120,13 @@ class TaskScore:
     centred: float
     cropped: int
     metric: str
+    low: float | None = None  # 95 % interval of the score; CORE, a mean of scores, has none
+    high: float | None = None
+
+    def __str__(self) -> str:
+        interval = f"{self.low:.1%} to {self.high:.1%}, n={self.n}; " if self.low is not None else ""
+        cropped = f"; {self.cropped} prompts cropped" if self.cropped else ""
+        return f"{self.score:6.1%}  ({interval}{self.metric}{cropped})"
 
 
 @torch.no_grad()
@@ -181,7 +189,8 @@ def evaluate_task(model: GPT, tokenizer: Tokenizer, folder: Path, name: str, lim
         at += count
     score = right / max(1, len(chosen))
     metric = "exact match" if items and items[0].mode == "exact" else "accuracy"
-    return TaskScore(len(chosen), score, (score - baseline) / (1 - baseline), cropped, f"{metric}, {shots} shots")
+    centred, low_high = (score - baseline) / (1 - baseline), wilson(right, len(chosen))
+    return TaskScore(len(chosen), score, centred, cropped, f"{metric}, {shots} shots", *low_high)
 
 
 def evaluate_gsm8k(engine: Engine, folder: Path, limit: int) -> TaskScore:
@@ -192,9 +201,8 @@ def evaluate_gsm8k(engine: Engine, folder: Path, limit: int) -> TaskScore:
     replies = engine.generate([Prompt(p.prompt) for p in able], Sampling(max_tokens=200))
     right = sum(check_gsm8k(p, r.messages).right for p, r in zip(able, replies, strict=True))
     score = right / max(1, len(problems))
-    return TaskScore(
-        len(problems), score, score, len(problems) - len(able), "exact number; prompts too long count as wrong"
-    )
+    metric, low_high = "exact number; prompts too long count as wrong", wilson(right, len(problems))
+    return TaskScore(len(problems), score, score, len(problems) - len(able), metric, *low_high)
 
 
 def evaluate_tasks(
@@ -212,21 +220,19 @@ def evaluate_tasks(
     for name in names or ("gsm8k", *FILES):
         here = (folder / "gsm8k/test.jsonl") if name == "gsm8k" else folder / FILES[name][0]
         if not here.is_file():
-            say(f"{name}: left out, {here} is not there")
+            say(f"{name:32} left out, {here} is not there")
             continue
         scores[name] = (
             evaluate_gsm8k(engine, folder, limit)
             if name == "gsm8k"
             else evaluate_task(engine.model, engine.tokenizer, folder, name, limit)
         )
-        say(
-            f"{name}: {scores[name].score:.3f} of {scores[name].n} ({scores[name].metric}); {scores[name].cropped} prompts cropped"
-        )
+        say(f"{name:32} {scores[name]}")
     present = [n for n in CORE if n in scores]
     if present:
         mean = sum(scores[n].centred for n in present) / len(present)
         scores["CORE"] = TaskScore(len(present), mean, mean, 0, f"mean centred score of {len(present)} of its 22 tasks")
-        say(f"CORE over {len(present)} of its 22 tasks: {mean:.3f}")
+        say(f"{'CORE':32} {mean:6.1%}  ({scores['CORE'].metric}; 0 is chance)")
     if (folder / "humaneval.jsonl").is_file():
-        say("humaneval: left out, running a model's code needs a sandbox that is not built yet")
+        say(f"{'humaneval':32} left out, running a model's code needs a sandbox that is not built yet")
     return scores

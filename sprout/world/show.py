@@ -3,6 +3,7 @@ Read `show`; the figures of variety are in `variety`."""
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -14,17 +15,18 @@ from sprout.common.errors import UserError
 from sprout.common.hashing import split_of, stable_hash
 from sprout.common.messages import Message
 from sprout.world.dice import Dice
-from sprout.world.documents import KINDS, SHARES
+from sprout.world.documents import KINDS, SHARES, write_document
 from sprout.world.skills import SKILLS
 from sprout.world.state import World, almanac_line
 from sprout.world.types import Document, Problem
 
-PARTS = ("all", "documents", "skills", "facts", "diversity")
+PARTS = ("all", "documents", "skills", "facts", "entropy")
 PER_KIND = 200  # documents of a kind that the table of variety is measured on
+IN_ALL = 12_000  # documents of the mix
 
 
 def show(world: World, what: str = "all", count: int = 2) -> str:
-    """`what` is 'all', 'documents', 'skills', 'facts', 'diversity', or the name of a document kind or a skill; `count`
+    """`what` is 'all', 'documents', 'skills', 'facts', 'entropy', or the name of a document kind or a skill; `count`
     samples of each. Raises UserError for any other name."""
     if what not in PARTS and what not in KINDS and what not in SKILLS:
         names = ", ".join((*PARTS, *dict.fromkeys((*KINDS, *SKILLS))))
@@ -36,8 +38,8 @@ def show(world: World, what: str = "all", count: int = 2) -> str:
         parts.append(facts(world, count))
     parts.extend(documents(world, kind, count) for kind in KINDS if what in ("all", "documents", kind))
     parts.extend(problems(world, name, count) for name in SKILLS if what in ("all", "skills", name))
-    if what in ("all", "diversity"):
-        parts.append(diversity(world))
+    if what in ("all", "entropy"):
+        parts.append(entropy(world))
     return "\n\n".join(parts) + "\n"
 
 
@@ -54,9 +56,16 @@ def summary(world: World) -> str:
     return "\n".join((
         _heading(f"The world of seed {world.config.seed}"),
         f"{counts}.",
-        f"{len(told)} facts are told, worth {bits:.0f} bits; what is known of strangers stands only in the almanac.",
+        f"{len(told)} facts are told, worth {bits:.0f} bits, each about {_tellings(world):.1f} times in 1,000 documents; what is known of",
+        "strangers stands only in the almanac.",
         f"{len(KINDS)} kinds of documents, {len(SKILLS)} skills; {world.config.skill_share:.0%} of the documents practise skills.",
     ))  # fmt: skip
+
+
+def _tellings(world: World) -> float:
+    """How often a fact is told in a thousand documents, on average over facts, measured on two thousand."""
+    dice = Dice(stable_hash("tellings", world.config.seed))
+    return sum(len(write_document(world, dice).facts) for _ in range(2000)) / len(world.facts()) / 2
 
 
 def facts(world: World, count: int) -> str:
@@ -135,11 +144,13 @@ class Variety:
     opening: float  # share of documents that begin with the commonest three words
     common_5: float  # share of documents that hold the 5-gram held by most
     nearest: float  # mean share of a document's 5-grams that its most similar other document holds as well
-    bits_per_byte: float  # of the choices: who knew the world and its grammar would need no more
+    bits: float  # of a document's choices on average: its entropy to who knows the world and its grammar
+    bits_per_byte: float  # the same for a byte: who knew them would need no more
+    plans: float  # bits of the distribution of plans (what is written about, in which shape)
 
 
-def variety(texts: Sequence[str], bits: float = 0.0) -> Variety:
-    """Measure some documents; `bits` is what the grammar spent on all of them.
+def variety(texts: Sequence[str], bits: float = 0.0, plans: Sequence[str] = ()) -> Variety:
+    """Measure some documents; `bits` is what the grammar spent on all of them, `plans` what was planned for each.
 
     Raises UserError for fewer than two documents.
     """
@@ -147,7 +158,6 @@ def variety(texts: Sequence[str], bits: float = 0.0) -> Variety:
         raise UserError(f"variety is measured on 2 or more documents, not {len(texts)}.")
     split = [_words(text) for text in texts]
     counts = Counter(word for words in split for word in words)
-    total = sum(counts.values())
     shingles = [set(_grams(words, 5)) for words in split]
     holders: dict[tuple[str, ...], list[int]] = {}
     for i, grams in enumerate(shingles):
@@ -160,13 +170,20 @@ def variety(texts: Sequence[str], bits: float = 0.0) -> Variety:
         words=len(counts),
         distinct_2=_distinct(split, 2),
         distinct_4=_distinct(split, 4),
-        entropy=-sum(n / total * log2(n / total) for n in counts.values()),
+        entropy=_entropy(counts),
         compressed=len(zlib.compress(joined, 9)) / len(joined),
         opening=Counter(tuple(words[:3]) for words in split).most_common(1)[0][1] / len(texts),
         common_5=max(map(len, holders.values()), default=0) / len(texts),
         nearest=sum(_nearest(i, grams, holders) for i, grams in enumerate(shingles)) / len(texts),
+        bits=bits / len(texts),
         bits_per_byte=bits / len(joined),
+        plans=_entropy(Counter(plans)),
     )
+
+
+def _entropy(counts: Counter[str]) -> float:
+    total = sum(counts.values())
+    return sum(n / total * log2(total / n) for n in counts.values())
 
 
 def _words(text: str) -> list[str]:
@@ -188,29 +205,31 @@ def _nearest(i: int, grams: set[tuple[str, ...]], holders: dict[tuple[str, ...],
     return max(shared.values(), default=0) / len(grams) if grams else 0.0
 
 
+def _measure(written: Sequence[Document]) -> Variety:
+    return variety([d.text for d in written], sum(d.bits for d in written), [str(d.plan) for d in written])
+
+
 COLUMNS = (
     ("words", "words", "{:d}"), ("distinct_2", "dist-2", "{:.2f}"), ("distinct_4", "dist-4", "{:.2f}"),
     ("entropy", "word bits", "{:.2f}"), ("compressed", "zlib", "{:.2f}"), ("opening", "opening", "{:.1%}"),
-    ("common_5", "5-gram", "{:.1%}"), ("nearest", "nearest", "{:.2f}"), ("bits_per_byte", "bits/byte", "{:.2f}"),
+    ("common_5", "5-gram", "{:.1%}"), ("nearest", "nearest", "{:.2f}"), ("bits", "bits", "{:.0f}"),
+    ("bits_per_byte", "bits/byte", "{:.2f}"), ("plans", "plan bits", "{:.2f}"),
 )  # fmt: skip
 
 
-def diversity(world: World, per_kind: int = PER_KIND) -> str:
-    """The table of variety: a line for every kind of document, one for the mix in its shares."""
-    dice = Dice(stable_hash("diversity", world.config.seed))
+def entropy(world: World, per_kind: int = PER_KIND, in_all: int = IN_ALL) -> str:
+    """The table of variety: a line for every kind of document, one for the mix that a model reads, and how many
+    different words that has."""
+    dice = Dice(stable_hash("entropy", world.config.seed))
     rows: list[tuple[str, Variety]] = []
-    mix: list[str] = []
-    mix_bits = 0.0
-    most = max(SHARES.values())
     for kind in KINDS:
         written = _write(world, kind, per_kind, dice)
-        rows.append((kind, variety([d.text for d in written], sum(d.bits for d in written))))
-        part = written[: max(1, round(per_kind * SHARES[kind] / most))]
-        mix.extend(d.text for d in part)
-        mix_bits += sum(d.bits for d in part)
-    rows.append(("the mix", variety(mix, mix_bits)))
+        rows.append((kind, _measure(written)))
+    read = [write_document(world, dice) for _ in range(in_all)]
+    rows.append(("the mix", _measure(read)))
+    different = {w for d in read for w in re.findall(r"(?<![A-Za-z'])[a-z]+(?![A-Za-z'])", d.text)}
     width = max(len(name) for name, _ in rows)
-    lines = [_heading(f"Variety ({per_kind} documents of each kind)"), ""]
+    lines = [_heading(f"Variety ({per_kind} documents of each kind, {in_all:,} of the mix)"), ""]
     lines.append(" " * width + " characters " + " ".join(f"{title:>9}" for _, title, _ in COLUMNS))
     for name, measured in rows:
         cells = " ".join(f"{form.format(getattr(measured, field)):>9}" for field, _, form in COLUMNS)
@@ -219,6 +238,8 @@ def diversity(world: World, per_kind: int = PER_KIND) -> str:
         "\ncharacters: of a document on average. words: different ones. dist-n: different n-grams among all. word bits:\n"
         "entropy of the words. zlib: compressed size to size. opening: documents with the commonest first three words.\n"
         "5-gram: documents with the commonest five words in a row. nearest: part of a document's 5-grams that the most\n"
-        "similar other document has too. bits/byte: what the choices cost; who knew the world and its grammar needs no more."
+        "similar other document has too. bits: entropy of a document, what its choices cost, in all and for a byte; who knew\n"
+        "the world and its grammar needs no more. plan bits: entropy of what is written about and in which shape.\n"
+        f"The mix has {len(different):,} different words in small letters, names and numbers aside."
     )
     return "\n".join(lines)

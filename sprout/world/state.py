@@ -41,23 +41,37 @@ FIRST_YEAR, LAST_YEAR = 1600, 1960  # places are founded from here on; the young
 
 @dataclass(frozen=True, slots=True)
 class WorldConfig:
-    """How much the world knows and how often it says so; knowledge and skill are separate dials."""
+    """How much the world holds, how often it is told, and how much is practice: knowledge and skill are separate dials."""
 
     seed: int = 1
-    people: int = 56  # people told about in documents: what a model can remember
-    strangers: int = 3000  # people in the almanac, never told about: what it has to look up
+    """another seed, another world"""
+    people: int = 56
+    """people told about in documents: what a model can remember"""
+    strangers: int = 3000
+    """people in the almanac, never told about: what it has to look up"""
     places: int = 14
+    """places where they live"""
     shops: int = 12
+    """shops, with an owner, hours and prices"""
     inventions: int = 10
-    skill_share: float = 0.4  # share of the pretraining text that practises skills in plain prose
-    name_family: int = 0  # 0 or 1: worlds of different families share no name
+    """things that somebody of the world invented"""
+    fact_share: float = 1.0
+    """share of the documents, practice apart, that tell this world's facts; the others tell of people met only once"""
+    skill_share: float = 0.4
+    """share of the documents that practise skills in plain prose"""
+    name_family: int = 0
+    """0 or 1: worlds of different families share no name"""
 
     def __post_init__(self) -> None:
         for name, least in (("people", 8), ("strangers", 20), ("places", 2), ("shops", 1), ("inventions", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"the world needs at least {least} {name}, not {getattr(self, name)}.")
+        if not 0 <= self.fact_share <= 1:
+            raise UserError(f"fact_share is {self.fact_share}; expected a share from 0 (no fact is told) to 1.")
         if not 0 <= self.skill_share < 1:
             raise UserError(f"skill_share is {self.skill_share}; expected a share from 0 to below 1.")
+        if self.name_family not in (0, 1):
+            raise UserError(f"name_family is {self.name_family}; expected 0 or 1.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,50 +9,50 @@ from __future__ import annotations
 from sprout.world.dice import Dice
 from sprout.world.lexicon import ADJECTIVES, ADVERBS, OBJECTS, VERBS
 
-RARE = 0.2  # share of the slots of a document that are filled from here
+RARE = 0.25  # share of the slots of a document that are filled from here
 
 NOUNS = tuple(
     """abacus album alcove almanac altar amulet anvil apron arch archive armchair arrow awning badge bagpipe balcony
     banister banner barge barometer barrow basin bassoon beacon beaker beehive bellow belt bib bicycle billboard binder blade
-    blazer bolt bonfire bonnet bookcase boulder bouquet bracelet bracket brazier brick bridle bronze buckle bugle bumper
+    blazer bolt bonfire bonnet bookcase boulder bouquet bracelet bracket brazier brick bridle buckle bugle bumper
     bunk buoy burner bust cabin cabinet cable cage calendar camera canal candlestick canister cannon canoe canopy canvas
-    cape capsule caravan cardboard carriage cartwheel carving casket cauldron cavern ceiling cellist chandelier chapel
+    cape capsule caravan carriage cartwheel carving casket cauldron cavern ceiling chandelier chapel
     chariot charm chart chimney chisel chord churn cistern clamp clarinet clasp cliff cloak cloister coaster cobweb
     coffin coil collar column comb contract cooker corset costume cottage couch counter courtyard cradle crane crate
     crayon crest crib crown crucible crutch crystal cupboard cymbal dagger dam dart dashboard deck decanter desk diagram
     dial diamond diary dinghy diploma dock document dome doorstep doorway dovecote drain drawer dresser drill dungeon
-    dustbin easel emblem emerald engine engraving envelope essay fabric facade falconry farmhouse faucet ferry fiddlestick
-    figurine file filter fireplace fishbone flagpole flagstone flask fleece flint folder footpath footstool fork fort
+    dustbin easel emblem emerald engine engraving envelope essay fabric facade farmhouse faucet ferry
+    figurine file filter fireplace fishbone flagpole flagstone flask fleece folder footpath footstool fork fort
     fossil fountain frame freezer fresco fridge frigate fringe funnel furnace gadget gallery galley garland garment garret
-    gauge gavel gazebo gear gemstone gift girdle glacier globe goblet gong gown grater gravel grill grindstone grocery
+    gauge gavel gazebo gear gemstone gift girdle glacier globe goblet gong gown grater grill grindstone
     gutter hallway halter hamper hammock handcart handle handrail harness harpoon hatch hearth hedge helmet hinge
-    hive hoe hood hoop hornpipe horseshoe hourglass hut iceberg icon igloo incense ingot inkwell invoice ironwork jacket
-    jersey jewel jigsaw journal jug kennel kerchief keyhole kiln kiosk knapsack knob label lace lagoon landmark lane lasso
-    latch lathe lawn leash ledger legend lens lever lid lighter limerick liner lining litter lobby locket locomotive lodge
-    loft loom lever lounge lullaby lyric magnet mallet manor mansion mantle manual manuscript marble mast mat
-    mattress maypole maze meadowland medal medallion menu metronome microscope milestone mineral mitten moat mobile model
-    monastery monument mortar mosaic motor mound mug mural muzzle napkin necklace nest newspaper niche nightgown noose
+    hive hoe hood hoop hornpipe horseshoe hourglass hut iceberg icon igloo ingot inkwell invoice jacket
+    jersey jewel jigsaw journal jug kennel kerchief keyhole kiln kiosk knapsack knob label lagoon landmark lane lasso
+    latch lathe lawn leash ledger legend lens lever lid lighter limerick liner lining lobby locket locomotive lodge
+    loft loom lever lullaby lyric magnet mallet manor mansion mantle manual manuscript mast mat
+    mattress maypole maze medal medallion menu metronome microscope milestone mineral mitten moat mobile model
+    monastery monument mortar mosaic motor mound mug mural muzzle napkin necklace nest newspaper niche nightgown
     nozzle nugget obelisk oboe ocarina ointment orb ornament outpost oval overcoat oyster package padlock pageant pail
-    painting palace palette pamphlet panel pantaloon parade parasol parcel parchment passage passport paste pastry patch
+    painting palace palette pamphlet panel parade parasol parcel parchment passage passport paste pastry patch
     pavement pavilion pebble pedal pedestal peg pendant pendulum pennant perfume periscope petal petition photograph
-    piccolo pigment pillar pin pinwheel pipeline pistol pitcher pitchfork placard plank planter plaque plaster platform
-    platter plinth plough plug plume pocket podium poem pole portrait postcard potion pouch powder prism projector
+    piccolo pillar pin pinwheel pipeline pitcher pitchfork placard plank planter plaque platform
+    platter plinth plough plug plume pocket podium poem pole portrait postcard potion pouch prism projector
     propeller prop proverb pulley pulpit pump puppet purse quarter quay quill quilt quiver rack radiator radio raft rafter
     railing railway rampart ramp rattle ravine razor recipe record reel reef refuge register relic rhyme riddle rim
-    ripple robe rocket roof rosette rowboat rudder rug rune rucksack ruin saddle sack sandal satchel saucer sausage
+    ripple robe rocket roof rosette rowboat rudder rug rune rucksack ruin saddle sack sandal satchel saucer
     scabbard scaffold scale scarecrow scene sceptre scooter scraper screen screw scroll sculpture scythe seal seam
     sewer shack shackle shaft shed shelter shield shingle shipyard shoelace shop shore shrine shutter sickle sieve signal
-    signpost siren skate sketch ski skillet sled sleeve sleigh slipper slope smock snare snowball snowflake sock sofa
+    signpost siren skate sketch ski skillet sled sleeve sleigh slipper slope smock snowball snowflake sock sofa
     sonnet spade spear spindle spinet spire sponge spool spout spring sprinkler stable stack stage staircase stamp
     stapler statue steeple stencil stereo stern stilt stirrup stocking stopwatch stove strainer straw stream streamer
-    string suit suitcase sundial sunshade swing switch sword symbol syringe tablet tablecloth tambourine tank tapestry
+    string suit suitcase sundial sunshade swing switch sword symbol tablet tablecloth tambourine tank tapestry
     target tassel teapot temple terrace textbook thermometer thicket thimble thorn throne ticket tile tiller timetable
-    token tombstone tongs torch totem tower trailer train tram trap trapdoor tray treadmill treasure treaty trellis trench
-    triangle tricycle trinket tripod trolley trophy trough trousseau trowel truck trunk tub tulle tunic tunnel turban
+    token tombstone torch totem tower trailer train tram trap trapdoor tray treasure treaty trellis trench
+    triangle tricycle trinket tripod trolley trophy trough trowel truck trunk tub tunic tunnel turban
     turbine turret tweezer typewriter umbrella uniform urn vacuum valve vault veil vessel vest viaduct viola violin visor
     volume voucher wagon waistcoat wallet wallpaper wand ward wardrobe warehouse washboard waterfall watermill weathervane
     wedge weight whisk whirlpool wick wicket wigwam windmill windowsill winch wing wire workbench wreath wrench wrapper
-    xylophone yacht yarn yoke yurt zeppelin zipper""".split()
+    xylophone yacht yoke yurt zeppelin zipper""".split()
 )
 # Regular verbs that take a thing as their object.
 DEEDS = tuple(
@@ -118,24 +118,87 @@ NOUNS = tuple(sorted({w for w in NOUNS if "-" not in w}))
 DEEDS = tuple(sorted({w for w in DEEDS if "-" not in w}))
 QUALITIES = tuple(sorted({w for w in QUALITIES if "-" not in w}))
 
+# Qualities by what they suit: things, or what is done. All others suit people and animals.
+OF_THINGS = tuple(
+    """accurate ample ancient anonymous authentic beautiful bizarre bleak brilliant classic coarse colourful comic compact
+    complete crisp crude dainty delicate delightful dense different dim dismal distant dreadful elaborate elegant endless
+    enormous entire exact exotic exquisite fabulous faint famous fanciful festive final firm flawless flexible fragile genuine
+    gigantic glamorous glorious grand grim gruesome handsome harmless hazardous hideous historic hollow horrid ideal immense
+    imperfect important impressive incredible ingenious intricate invisible irregular lavish legendary lofty ludicrous
+    luminous luxurious magical magnificent majestic marvellous massive medieval melodious memorable minute misty monstrous
+    mysterious mystical natural normal notable obscure odd official ominous opaque opulent ordinary original ornate
+    outrageous pale peculiar perfect permanent personal plentiful popular precious precise primitive private prominent
+    proper public pure quaint queer regal regular reliable remarkable remote rigid robust rural sacred scarce scenic secret
+    secure separate shabby sheer sleek slender slight solid sombre sophisticated spacious sparse special spectacular splendid
+    spotless stable stark stately stiff straight stylish sublime sumptuous superb tasteful tropical typical ugly uneven
+    unique universal urban useful useless usual vacant valid vast vibrant visible vivid weird wonderful worthless""".split()
+)
+OF_ACTS = tuple(
+    """abrupt actual adequate apparent certain constant correct crucial decisive delicious direct doubtful drastic eternal
+    evident excessive explicit extreme frequent futile gradual habitual haphazard illegal indirect infinite informal intense
+    just laborious legal lethal literal local logical moderate moral mutual needless numerous obvious painful painless
+    perpetual previous profound prompt random rapid sudden supreme tedious torrid trivial turbulent ultimate urgent
+    vital""".split()
+)
+OF_BEINGS = tuple(q for q in QUALITIES if q not in {*OF_THINGS, *OF_ACTS})
+THINGLY = frozenset(
+    "round narrow wide deep shallow warm cold dry wet bright dark heavy light soft rough smooth sharp dull clean dusty muddy "
+    "shiny broken empty full new simple sweet sour bitter salty fresh stale rare common cheap costly hidden open golden "
+    "wooden plain fine crooked steep".split()
+)
+EITHER = frozenset("old small strong weak strange tiny huge slow quick".split())
+TASTES = frozenset("sweet sour bitter salty fresh stale".split())
+EVERYDAY_OF_THINGS = tuple(q for q in ADJECTIVES if q in (THINGLY | EITHER) - TASTES)
+EVERYDAY_OF_BEINGS = tuple(q for q in ADJECTIVES if q not in THINGLY)
+# Adverbs that say how or where, and so may end a sentence or open one; the others only stand before a verb.
+BEFORE_VERBS = tuple(w for w in ADVERBS if w in {"nearly", "often", "seldom", "always", "never", "almost", "finally", "certainly"})
+MANNERS = tuple(w for w in ADVERBS if w not in {*BEFORE_VERBS, "hardly", "indeed", "perhaps", "somehow", "nowhere", "together",
+                                                "badly", "later", "again", "soon"})  # fmt: skip
+
 # The everyday verbs, by whether they take an object.
 ALONE = frozenset(
     "walk climb jump run swim sing dance laugh cry whisper shout listen wait sleep wake dream hope wish return travel sail "
     "row try fail win".split()
 )
 INTRANSITIVE = tuple(v for v in VERBS if v[0] in ALONE)
+# Verbs that only go with certain things: one feeds hens and not a ladder.
+ERRANDS = {
+    verb: tuple(objects.split())
+    for verb, objects in {
+        "cook": "stew porridge rice beans eggs fish dumplings noodles", "bake": "bread cake pie biscuits buns",
+        "plant": "roses beans carrots tulips onions oak lilies", "water": "roses beans tulips garden lilies cabbages daisies",
+        "feed": "hens goat pigs ducks kittens donkey lambs", "chase": "hens fox mouse pigeons crows rabbit cat",
+        "catch": "trout salmon eel frog moth crab mouse", "write": "letter poem list diary notice story",
+        "read": "letter poem newspaper book almanac notice", "draw": "map portrait lighthouse picture horse",
+        "sharpen": "knife axe saw pencil needle scythe", "sweep": "kitchen hall yard porch stable attic workshop",
+        "stir": "soup stew porridge paint", "pour": "tea milk cider juice coffee", "taste": "soup cheese honey jam cherries",
+        "smell": "roses bread coffee rosemary lavender smoke", "ride": "pony horse donkey mule", "weave": "rug blanket basket carpet",
+        "sew": "shirt coat curtain sail", "knit": "scarf shawl blanket cap", "dig": "garden well ditch field",
+        "harvest": "barley wheat oats rye corn potatoes", "visit": "miller doctor market teacher church neighbours",
+        "build": "shed boat wall barn bench", "make": "jam cheese basket soup list", "promise": "money prize answer",
+        "count": "coins hens sheep stars eggs", "measure": "cloth floor flour window",
+    }.items()
+}  # fmt: skip
 TRANSITIVE = tuple(v for v in VERBS if v[0] not in ALONE | {"ask", "answer", "thank", "greet", "tell", "help"})
+HANDLING = tuple(v for v in TRANSITIVE if v[0] not in ERRANDS)  # what can be done to almost anything
+WITH_OBJECT = tuple(v for v in TRANSITIVE if v[0] in ERRANDS)
+# Things too large to hold; one can hide something under or behind them.
+LARGE = tuple("bed table bench bridge cart boat stool carpet log barrel tent chair fence gate ladder oven shelf".split())
+HELD = tuple(o for o in OBJECTS if o not in {*LARGE, "door", "window", "curtain", "sail"})
 
 VOWELS = "aeiou"
-# A last consonant after one stressed vowel is doubled: 'grab', 'grabbed'.
+IRREGULAR = {"shelf": "shelves", "knife": "knives", "leaf": "leaves", "scarf": "scarves"}
+# A last consonant after one stressed vowel (and an l after any) is doubled: 'grab', 'grabbed'.
 DOUBLED = frozenset(
     "clap drag drop fit grab hop knit mop nod pad pat pin plan plug rob rub scan scrub skip slip snap spot stop strap strip "
-    "stir swap tag tap trap trim trot tug wrap whip permit".split()
+    "stir swap tag tap trap trim trot tug wrap unwrap whip permit prefer label model worship".split()
 )
 
 
 def plural(noun: str) -> str:
-    """'torch' becomes 'torches', 'canopy' 'canopies', 'raft' 'rafts'."""
+    """'torch' becomes 'torches', 'canopy' 'canopies', 'raft' 'rafts', 'shelf' 'shelves'."""
+    if noun in IRREGULAR:
+        return IRREGULAR[noun]
     if noun.endswith(("s", "sh", "ch", "x", "z")):
         return noun + "es"
     if noun.endswith("y") and noun[-2] not in VOWELS:
@@ -160,20 +223,21 @@ def going_on(verb: str) -> str:
 
 
 def manner(adjective: str) -> str:
-    """The adverb: 'happy' becomes 'happily', 'noble' 'nobly', 'tragic' 'tragically', 'full' 'fully'."""
+    """The adverb: 'happy' becomes 'happily', 'noble' 'nobly', 'pale' 'palely', 'tragic' 'tragically', 'full' 'fully'."""
     if adjective.endswith("y"):
         return adjective[:-1] + "ily"
-    if adjective.endswith("le"):
+    if adjective.endswith("le") and adjective[-3] not in VOWELS:
         return adjective[:-1] + "y"
-    if adjective == "public":
-        return "publicly"
     if adjective.endswith("ic"):
-        return adjective + "ally"
+        return adjective + ("ly" if adjective == "public" else "ally")
     return adjective + ("y" if adjective.endswith("ll") else "ly")
 
 
+SHOWN_BY_ACTS = tuple(q for q in (*OF_BEINGS, *OF_ACTS) if not q.endswith("ly"))  # 'surlily' is no word to learn
+
+
 def thing(dice: Dice) -> str:
-    """A thing one can hold or look at, singular."""
+    """A thing, singular."""
     return dice.pick(NOUNS if dice.chance(RARE) else OBJECTS)
 
 
@@ -182,20 +246,26 @@ def things(dice: Dice) -> str:
     return plural(thing(dice))
 
 
+def held(dice: Dice) -> str:
+    """A thing that one can hold, lose, find and give away."""
+    return dice.pick(HELD)
+
+
 def deed(dice: Dice) -> str:
-    """A verb for what is done to a thing, in the past tense."""
-    return past(dice.pick(DEEDS)) if dice.chance(RARE) else dice.pick(TRANSITIVE)[1]
+    """A verb for what can be done to almost any thing, in the past tense."""
+    return past(dice.pick(DEEDS)) if dice.chance(RARE) else dice.pick(HANDLING)[1]
 
 
-def deed_now(dice: Dice) -> str:
-    """A verb for what is done to a thing, plain."""
-    return dice.pick(DEEDS) if dice.chance(RARE) else dice.pick(TRANSITIVE)[0]
-
-
-def doing(dice: Dice, what: str) -> str:
-    """The same as it goes on, with its object: 'mending the net'."""
-    verb = going_on(dice.pick(DEEDS)) if dice.chance(RARE) else dice.pick(TRANSITIVE)[2]
-    return f"{verb} the {what}"
+def task(dice: Dice) -> tuple[str, str, str]:
+    """What somebody does, did and is doing: ('mend the net', 'mended the net', 'mending the net')."""
+    if dice.chance(0.3):
+        verb = dice.pick(WITH_OBJECT)
+        what = dice.pick(ERRANDS[verb[0]])
+    else:
+        plain = dice.pick(DEEDS) if dice.chance(RARE) else ""
+        verb = (plain, past(plain), going_on(plain)) if plain else dice.pick(HANDLING)
+        what = f"{quality(dice)} {thing(dice)}" if dice.chance(0.3) else thing(dice)
+    return f"{verb[0]} the {what}", f"{verb[1]} the {what}", f"{verb[2]} the {what}"
 
 
 def act(dice: Dice) -> tuple[str, ...]:
@@ -204,10 +274,15 @@ def act(dice: Dice) -> tuple[str, ...]:
 
 
 def quality(dice: Dice) -> str:
-    """An adjective."""
-    return dice.pick(QUALITIES if dice.chance(RARE) else ADJECTIVES)
+    """An adjective for a thing."""
+    return dice.pick(OF_THINGS if dice.chance(RARE) else EVERYDAY_OF_THINGS)
+
+
+def temper(dice: Dice) -> str:
+    """An adjective for somebody, person or animal."""
+    return dice.pick(OF_BEINGS if dice.chance(RARE) else EVERYDAY_OF_BEINGS)
 
 
 def manner_of(dice: Dice) -> str:
-    """An adverb."""
-    return manner(dice.pick(QUALITIES)) if dice.chance(RARE) else dice.pick(ADVERBS)
+    """An adverb that may end a sentence: how, or where."""
+    return manner(dice.pick(SHOWN_BY_ACTS)) if dice.chance(RARE) else dice.pick(MANNERS)

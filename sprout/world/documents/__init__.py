@@ -22,7 +22,7 @@ from sprout.world.documents import (
     story,
     textbook,
 )
-from sprout.world.state import World
+from sprout.world.state import World, WorldConfig, build_world
 from sprout.world.types import Document
 
 Writer = Callable[[World, Dice], Document]
@@ -48,13 +48,25 @@ PRACTICE = ("quiz", "textbook", "primer")  # kinds that practise skills
 
 
 def write_document(world: World, dice: Dice) -> Document:
-    """A document of a random kind, `world.config.skill_share` of them practice; `bits` is what its choices cost."""
-    before = dice.bits
-    practice = world.config.skill_share > 0 and dice.random.random() < world.config.skill_share
+    """A document of a random kind, `world.config.skill_share` of them practice; of the others, `world.config.fact_share`
+    tell of this world. `bits` is what its choices cost."""
+    config, before = world.config, dice.bits
+    practice = config.skill_share > 0 and dice.random.random() < config.skill_share
+    passing = not practice and config.fact_share < 1 and dice.random.random() >= config.fact_share
     kinds = [k for k in KINDS if (k in PRACTICE) == practice]
     kind = dice.weighted(kinds, [SHARES[k] for k in kinds])
-    document = KINDS[kind](world, dice)
-    return replace(document, bits=dice.bits - before)
+    document = KINDS[kind](passing_world(world, dice) if passing else world, dice)
+    facts = () if passing else document.facts  # what is told of a world that passes by is no fact of ours
+    return replace(document, facts=facts, bits=dice.bits - before)
 
 
-__all__ = ["KINDS", "PRACTICE", "SHARES", "write_document"]
+def passing_world(world: World, dice: Dice) -> World:
+    """A small world for a single document, whose people and places nobody meets again: none has a name of ours."""
+    while True:
+        config = WorldConfig(dice.integer(0, 2**32), 8, 20, 3, 2, 2, name_family=world.config.name_family)
+        passing = build_world(config)
+        if passing.by_name.keys().isdisjoint(world.by_name):
+            return passing
+
+
+__all__ = ["KINDS", "PRACTICE", "SHARES", "passing_world", "write_document"]

@@ -8,13 +8,15 @@ from sprout.world.lexicon import (
     EMOTIONS,
     KIN,
     MONTHS,
+    NUMBERS,
     PLACES_NEAR,
     PLANTS,
+    ROOMS,
     WEATHER,
     WEEKDAYS,
 )
 from sprout.world.state import RELATIONS, Entity, Person, World, kind_of, value_of
-from sprout.world.vocabulary import act, deed, doing, manner_of, quality, thing, things
+from sprout.world.vocabulary import BEFORE_VERBS, act, deed, held, manner_of, quality, task, temper, thing, things
 from sprout.world.wording import articles, capital, say
 
 
@@ -30,30 +32,18 @@ def tell(
     facts' ids."""
     relations = [r for r in RELATIONS[kind_of(entity)] if r not in skip]
     relations = dice.sample(relations, min(count, len(relations)))
+    he, his = (entity.he, entity.his) if isinstance(entity, Person) else ("it", "its")
+    short = entity.first if isinstance(entity, Person) else entity.name
     sentences = []
-    his = entity.his if isinstance(entity, Person) else "its"
     for i, relation in enumerate(relations):
-        name = entity.name
-        if i and isinstance(entity, Person) and dice.chance(0.6):
-            name = dice.pick((entity.first, entity.he))
-        said = say(name, relation, value_of(entity, relation), dice, his, frames)
-        sentences.append(said if name != (entity.he if isinstance(entity, Person) else "") else _case(said, entity))
+        name = dice.pick((short, he)) if i and dice.chance(0.6) else entity.name
+        sentences.append(say(name, relation, value_of(entity, relation), dice, his, frames))
     return sentences, [f"{entity.id}/{r}" for r in relations]
 
 
-def _case(text: str, entity: Entity) -> str:
-    """Put pronouns that ended up behind a preposition or verb into the right case: 'of she' becomes 'of her'."""
-    assert isinstance(entity, Person)
-    he, him = entity.he, entity.him
-    for before in ("of", "with", "to", "taste better to"):
-        text = text.replace(f" {before} {he} ", f" {before} {him} ").replace(f" {before} {he},", f" {before} {him},")
-        text = text.replace(f" {before} {he}.", f" {before} {him}.")
-    return text.replace(f"find {he} in", f"find {him} in").replace(f"is {he}.", f"is {he}.")
-
-
 def moment(dice: Dice) -> str:
-    """A when or how to begin a sentence with, with a comma: 'On a foggy Tuesday in May, '."""
-    shape = dice.integer(0, 11)
+    """A when, where or how to begin a sentence with, with a comma: 'One Tuesday in May, '."""
+    shape = dice.integer(0, 12)
     if shape == 0:
         return f"On {dice.pick(WEEKDAYS)}, "
     if shape == 1:
@@ -67,45 +57,46 @@ def moment(dice: Dice) -> str:
     if shape == 5:
         return f"{capital(manner_of(dice))}, "
     if shape == 6:
-        return f"With {articles(' a ' + thing(dice))[1:]} in hand, "
+        return f"With {articles(' a ' + held(dice))[1:]} in hand, "
     if shape == 7:
-        return f"While {doing(dice, thing(dice))}, "
+        return f"While {task(dice)[2]}, "
     if shape == 8:
         return f"Behind the {dice.pick(PLACES_NEAR)}, "
     if shape == 9:
-        return f"Because of the {dice.pick(WEATHER)}, "
+        return f"{dice.pick(('In spite of', 'Because of', 'Before', 'Despite'))} the {dice.pick(WEATHER)}, "
     if shape == 10:
-        return f"Under the {dice.pick(PLANTS)}, "
-    return f"{dice.integer(2, 12)} days later, "
+        return f"Under the {dice.pick(PLANTS[:8])}, "
+    if shape == 11:
+        return f"{dice.pick(('Soon', 'Again', 'Perhaps by chance', 'Somehow', 'Later', 'Indeed'))}, "
+    return f"{capital(NUMBERS[dice.integer(2, 12)])} {dice.pick(('days', 'weeks', 'hours'))} later, "
 
 
 def scene(dice: Dice, who: str = "") -> str:
     """A sentence of everyday life, out of many parts."""
     who = who or dice.pick(
-        (
-            f"the {quality(dice)} {dice.pick(ANIMALS)}",
-            f"my {dice.pick(KIN)}",
-            "somebody",
-            f"a {quality(dice)} stranger",
-        )
+        (f"the {temper(dice)} {dice.pick(ANIMALS)}", f"my {dice.pick(KIN)}", "somebody", f"a {temper(dice)} stranger")
     )
-    shape = dice.integer(0, 4)
+    shape = dice.integer(0, 5)
     if shape == 0:
-        rest = f"{deed(dice)} the {thing(dice)} {manner_of(dice)}"
+        rest = f"{task(dice)[1]} {manner_of(dice)}"
     elif shape == 1:
-        rest = f"{act(dice)[1]} near the {dice.pick(PLACES_NEAR)}, feeling {dice.pick(EMOTIONS)}"
+        rest = f"{act(dice)[1]} near the {dice.pick(PLACES_NEAR)}, {dice.pick(EMOTIONS)} and {dice.pick(EMOTIONS)}"
     elif shape == 2:
         rest = f"{deed(dice)} the {quality(dice)} {things(dice)}, and the {dice.pick(ANIMALS)} {deed(dice)} them"
     elif shape == 3:
-        rest = f"stopped {doing(dice, thing(dice))} because of the {dice.pick(WEATHER)}"
+        rest = f"stopped {task(dice)[2]} {dice.pick(('when', 'before', 'after'))} the {dice.pick(WEATHER)} came"
+    elif shape == 4:
+        rest = f"{dice.pick(BEFORE_VERBS)} {deed(dice)} the {thing(dice)} in the {dice.pick(ROOMS)}"
     else:
-        rest = f"{act(dice)[1]} {manner_of(dice)} until the {dice.pick(WEATHER)} came"
+        rest = f"{act(dice)[1]} {manner_of(dice)} until the {dice.pick(WEATHER)} {dice.pick(('came', 'stopped', 'was over'))}"
     start = moment(dice) if dice.chance(0.5) else ""
     return articles(capital(f"{start}{who} {rest}")) + "."
 
 
-def shuffled(dice: Dice, sentences: list[str]) -> str:
-    """The sentences in random order, as one paragraph."""
-    sentences = list(sentences)
+def woven(dice: Dice, told: list[str], scenes: list[str]) -> str:
+    """One paragraph of scenes in random order, with what is told of somebody in one piece among them: whoever 'she' is
+    was named just before."""
+    sentences = list(scenes)
     dice.shuffle(sentences)
-    return " ".join(sentences)
+    at = dice.integer(0, len(sentences))
+    return " ".join([*sentences[:at], *told, *sentences[at:]])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sprout.world.dice import Dice
-from sprout.world.documents.common import pick_person, scene, shuffled, tell
+from sprout.world.documents.common import pick_person, scene, tell, woven
 from sprout.world.lexicon import EMOTIONS, MONTHS, WEATHER, WEEKDAYS
 from sprout.world.state import World
 from sprout.world.types import Document
@@ -17,7 +17,13 @@ def write(world: World, dice: Dice) -> Document:
     told, facts = tell(person, dice, dice.integer(2, 3))
     day = f"{dice.pick(WEEKDAYS)}, {dice.integer(1, 28)} {dice.pick(MONTHS)}"
     feeling, weather = dice.pick(EMOTIONS), dice.pick(WEATHER)
-    opening = dice.pick((f"{day}.\n", f"{day}: {weather}.\n", f"Dear diary, it is {day}.\n", ""))
-    lines = [scene(dice, "I"), scene(dice), f"The {weather} made me {feeling}.", *told]
-    text = opening + shuffled(dice, lines)
+    opening = dice.pick(
+        (f"{day}.\n", f"{day}: {weather}.\n", "Dear diary,\n", f"Dear diary, today is {day.split(',')[0]}.\n", f"{day}, late.\n",
+         f"{dice.integer(5, 11)} o'clock, {weather} outside.\n", "")
+    )  # fmt: skip
+    mood = dice.pick(
+        (f"The {weather} made me {feeling}.", f"All this {weather}! I am {feeling}.", f"I feel {feeling}.",
+         f"What {weather} we had, and how {feeling} I was.", f"I went to bed {feeling}.")
+    )  # fmt: skip
+    text = opening + woven(dice, told, [scene(dice, "I"), scene(dice), mood])
     return Document(KIND, text, tuple(facts), plan={"feeling": feeling, "weather": weather})

@@ -7,7 +7,6 @@ from sprout.world.documents.common import scene, tell
 from sprout.world.lexicon import MONTHS, WEEKDAYS
 from sprout.world.state import Place, World
 from sprout.world.types import Document
-from sprout.world.wording import capital
 
 KIND, SHARE = "news", 1.0
 
@@ -19,10 +18,14 @@ def write(world: World, dice: Dice) -> Document:
     told, facts = tell(about, dice, 3)
     place = world.by_name[event.place]
     assert isinstance(place, Place)
-    when = dice.pick((f"In {event.year}", f"{capital(dice.pick(WEEKDAYS))}, {dice.pick(MONTHS)} {event.year}: it is reported that",
-                      f"{place.name}, {event.year}. We hear that", f"It was the year {event.year} when"))  # fmt: skip
+    month = dice.pick(MONTHS)
+    when = dice.pick(
+        (f"In {event.year}", f"{dice.pick(WEEKDAYS)}, {month} {event.year}: it is reported that", f"{month} {event.year}.\nOur readers write that",
+         f"{place.name}, {event.year}. We hear that", f"As old papers tell, in {event.year}", f"{place.name}, in {month} {event.year}:",
+         f"News from {place.name}: in {event.year}", f"The paper of {event.year} says that")
+    )  # fmt: skip
     cause = f" {event.cause}" if event.cause else ""
-    witness = scene(dice, dice.pick(("a witness", "one of the neighbours", "an old sailor", "the mayor")))
+    witness = scene(dice, dice.pick(("a witness", "a neighbour", "an old sailor", "the mayor", "our reporter")))
     return Document(
         KIND, f"{when} {event.text}{cause}. {witness} {' '.join(told)}", tuple(facts), plan={"event": event.kind}
     )
