@@ -219,7 +219,7 @@ def conversations(s: Session, split: str, seed: int, tokens: int) -> Iterator[An
     if s.config.uses_world:
         retold = int((tokens - share) * RETOLD) if split == "train" else 0
         yield from conversation_items(world_retellings(s.world, seed), s.tokenizer, retold)
-        yield from problem_items(world_problems(s.world, seed, split), s.tokenizer, tokens - share - retold)
+        yield from problem_items(world_problems(s.world, seed, split), s.tokenizer, tokens - share - retold, s.config.context)
 
 
 def feed(s: Session, stage: str, tokens: int, split: str = "train") -> Packed:

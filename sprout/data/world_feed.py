@@ -64,11 +64,24 @@ def conversation_items(talks: Iterator[tuple[Message, ...]], tokenizer: Tokenize
         yield ids, mask
 
 
-def problem_items(problems: Iterator[Problem], tokenizer: Tokenizer, tokens: int) -> Iterator[Item]:
-    """Problems as conversations, ids and loss mask, until there are `tokens` of them."""
-    made = 0
+def problem_items(problems: Iterator[Problem], tokenizer: Tokenizer, tokens: int, longest: int) -> Iterator[Item]:
+    """Problems as conversations, ids and loss mask, until there are `tokens` of them. Some conversations go on to a
+    second and third problem, as people change the subject, where that leaves them shorter than `longest` tokens."""
+    dice, made = Dice(stable_hash("subjects", longest)), 0
+    # Conversations that may go on, by the tools that are at hand in them.
+    open_ones: dict[tuple[str, ...], tuple[tuple[Message, ...], int]] = {}
     while made < tokens and (problem := next(problems, None)) is not None:
-        ids, mask = render(tokenizer, (*problem.prompt, *problem.reply), problem.tools)
+        before, more = open_ones.pop(problem.tools, ((), dice.weighted((0, 1, 2), (6, 3, 1))))
+        messages = (*before, *problem.prompt, *problem.reply)
+        ids, mask = render(tokenizer, messages, problem.tools)
+        if before and len(ids) > longest:
+            yield (one := render(tokenizer, before, problem.tools))
+            made += len(one[0])
+            messages, more = (*problem.prompt, *problem.reply), 0
+            ids, mask = render(tokenizer, messages, problem.tools)
+        if more:
+            open_ones[problem.tools] = (messages, more - 1)
+            continue
         # What the prompt's own assistant turns say is right as well, and learned too.
         made += len(ids)
         yield ids, mask

@@ -40,6 +40,7 @@ class ReinforceConfig:
     temperature: float
     seed: int
     optim: OptimConfig
+    weight: float = 3.0  # of the policy loss where something is rehearsed beside it
     save_seconds: float = field(default_factory=save_seconds)
 
 
@@ -140,7 +141,8 @@ def reinforce(
             if used:
                 chosen = [rollouts.completions[i] for i in used]
                 logprobs, mask, entropies = token_logprobs(model, chosen, pad)
-                policy_loss(logprobs, advantage[used].to(mask.device), mask).backward()
+                loss = policy_loss(logprobs, advantage[used].to(mask.device), mask)
+                (loss * config.weight).backward()
                 with torch.no_grad():
                     old, _, _ = token_logprobs(reference, chosen, pad)
                 entropy = float((entropies * mask).sum() / mask.sum())

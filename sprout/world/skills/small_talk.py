@@ -11,11 +11,11 @@ from sprout.world.skills.common import assistant, mentions, no_call, some_tools,
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 
-NAME, SHARE = "small_talk", 0.4
+NAME, SHARE = "small_talk", 0.7
 
-OPEN = ("", "Hello. ", "Hi. ", "Hey. ", "Good morning. ", "Good evening. ", "Hi there. ", "Hello there. ", "Good day. ",
+OPEN = ("", "", "Hello. ", "Hello! ", "Hi. ", "Hi! ", "Hey. ", "Good morning. ", "Good evening. ", "Hi there. ", "Hello there. ", "Good day. ",
         "Hello, Sprout. ", "Dear Sprout, a question. ")  # fmt: skip
-CLOSE = ("", " Just curious.", " I would like to know.", " Tell me.", " Be honest.", " I am new here.",
+CLOSE = ("", "", "", " Just curious.", " I would like to know.", " Tell me.", " Be honest.", " I am new here.",
          " My name is {n}.")  # fmt: skip
 # An intent: how it is said, and the reply. Greetings are composed of hail and address, the others with OPEN and CLOSE.
 INTENTS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -34,12 +34,12 @@ INTENTS: dict[str, tuple[tuple[str, ...], str]] = {
             "I am well, thank you. How can I help you?"),
     "human": (("Are you a human?", "Are you a person?", "Are you real?", "Do you have a body?", "Are you alive?"),
               "No, I am a language model. I read and write text."),
-    "thanks": (("Thank you!", "Thanks a lot!", "That was helpful!", "Many thanks!", "You helped me a lot!"),
+    "thanks": (("Thank you!", "Thanks!", "Thank you very much!", "Thank you.", "Thanks a lot!", "That was helpful!", "Many thanks!", "You helped me a lot!"),
                "You are welcome!"),
-    "bye": (("Goodbye!", "Bye!", "See you!", "I have to go now!", "Good night!"), "Goodbye! Come back soon."),
+    "bye": (("Goodbye!", "Goodbye.", "Bye!", "Bye bye!", "See you!", "I have to go now!", "Good night!"), "Goodbye! Come back soon."),
 }  # fmt: skip
-ADDRESSES = ("", ", Sprout", ", my friend", " to you", ", dear Sprout", " again", ", little model")
-ENDS = ("!", ".", "! I am {n}.", ". My name is {n}.", "! I am back.", "! I am new here.", "! It is me, {n}.",
+ADDRESSES = ("", "", "", ", Sprout", ", my friend", " to you", ", dear Sprout", " again", ", little model")
+ENDS = ("!", "!", ".", "! I am {n}.", ". My name is {n}.", "! I am back.", "! I am new here.", "! It is me, {n}.",
         "! Nice to meet you.")  # fmt: skip
 # What a reply has to say to fit: all phrases of one of these.
 FIT: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -62,8 +62,10 @@ def compose(intent: str, dice: Dice) -> str:
     """The intent in one of many wordings; '{n}' stands for the user's name."""
     said = dice.pick(INTENTS[intent][0])
     if intent == "greeting":
-        return said + dice.pick(ADDRESSES) + dice.pick(ENDS)
-    return dice.pick(OPEN) + said + dice.pick(CLOSE)
+        said = said + dice.pick(ADDRESSES) + dice.pick(ENDS)
+    else:
+        said = dice.pick(OPEN) + said + dice.pick(CLOSE)
+    return said.lower().rstrip("!.?") if dice.chance(0.15) else said  # as people type
 
 
 def make(world: World, dice: Dice) -> Problem:

@@ -30,7 +30,7 @@ def make(world: World, dice: Dice) -> Problem:
     if task == "spell":
         steps, answer = [], spelled
     elif task == "reverse":
-        steps, answer = [spelled, ", ".join(numbered)], ", ".join(reversed(numbered))
+        steps, answer = [spelled, ", ".join(numbered), ", ".join(reversed(numbered))], " ".join(reversed(word))
     elif task == "length":
         steps, answer = [spelled, ", ".join(numbered)], str(len(word))
     elif task == "count":
