@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ import tyro
 
 from sprout import grow as recipe
 from sprout.common.errors import UserError
-from sprout.common.files import read_json, write_json
+from sprout.common.files import check_folder, read_json, write_atomic, write_json
 from sprout.grow import GrowConfig
 
 Config = Annotated[GrowConfig, tyro.conf.arg(name="")]
@@ -56,9 +55,15 @@ def world(
 
 def tokenizer(text: tyro.conf.Positional[str] = "", config: Config = GrowConfig()) -> int:  # noqa: B008 (frozen)
     """Train the run's tokenizer where there is none yet, and show how it cuts TEXT."""
+    from sprout.tokenizer import Tokenizer
     from sprout.world import build_world
 
-    tok = recipe.make_tokenizer(config, build_world(config.world), recipe.read_local(config, print), print)
+    folder = config.run / "tokenizer"
+    if (folder / "tokenizer.json").is_file():
+        tok = Tokenizer.load(folder)
+    else:
+        check_folder(config.run)
+        tok = recipe.make_tokenizer(config, build_world(config.world), recipe.read_local(config, print), print)
     print(f"{tok.vocab_size} tokens in {config.run / 'tokenizer'}")
     for i in tok.encode(text):
         print(f"{i:6d}  {tok.decode_bytes([i])!r}")
@@ -118,19 +123,22 @@ def report(run: tyro.conf.Positional[Path] = Path("runs/default")) -> int:
 def export(output: tyro.conf.Positional[Path], model: Path = Path("runs/default")) -> int:
     """Copy a run's last stage (or the stage named) as a folder that Hugging Face's transformers load as it is."""
     from sprout.chat import find_model
+    from sprout.model.hf import load_hf
 
     folder, _ = find_model(model)
+    load_hf(folder)  # a damaged one is refused here
+    check_folder(output)
     if output.exists() and any(output.iterdir()):
         raise UserError(f"{output} is not empty; give a new folder, nothing was written.")
-    output.mkdir(parents=True, exist_ok=True)
     for name in (
-        "config.json",
         "generation_config.json",
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",
+        "config.json",
     ):
-        shutil.copy2(folder / name, output / name)
+        if (folder / name).is_file():
+            write_atomic(output / name, (folder / name).read_bytes())
     print(f"{folder} -> {output}")
     return 0
 
