@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run a command. Mistakes of the user, and what the system refuses, end with a sentence and status 2, Ctrl-C with
     130."""
     argv = sys.argv[1:] if argv is None else argv
-    with contextlib.suppress(AttributeError):  # a file's name may hold bytes that are no characters
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    with contextlib.suppress(AttributeError):  # a file's name may hold bytes that are no characters; a pipe wants news too
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(overview())
         sys.exit(0)

@@ -135,19 +135,40 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert process.returncode == 130 and "run the same command" in errors and "Traceback" not in errors
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--depth", "0"], "depth is 0"),
-        (["--vocab-size", "100"], "at least 263"),
-        (["--text", "nowhere.txt"], "there is no file"),
-        (["--minutes", "-1"], "minutes is -1"),
-        (["--world.people", "1"], "at least 8 people"),
-        (["--depth", "64", "--context", "4096", "--batch-tokens", "131072"], "GB are free; take a smaller --depth"),
-        (["--text", "nobody-at-all/no-such-data-set"], "download"),
-    ],
-)
-def test_what_can_not_work_is_refused_before_work_begins(options, message, tmp_path):
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    done = sprout("grow", "--run", str(tmp_path / "run"), "--compile", "off", *options, env=env)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["1 threads", "the plan", "pretrain: evaluating", "reinforce: practising"])
+def test_ctrl_c_in_any_phase_ends_with_a_sentence(moment, tmp_path):
+    """While the world and the tokenizer are made, in the first step, while evaluating, before reinforcement."""
+    command = [sys.executable, "-m", "sprout", "grow", "--run", str(tmp_path / "run"), *TINY, "--tokens", "20000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    assert any(line.startswith(moment) for line in process.stdout)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to every process of the group
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "run the same command to go on" in errors and "Traceback" not in errors
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_full_disk_stops_with_a_sentence_and_with_more_room_it_goes_on(grown, tmp_path):
+    """A disk too small for the tokenizer, then for a checkpoint, a stage, all stages: each time it stops with a sentence,
+    what was written is whole, and once there is room the weights are those of a run that nothing stopped."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    stopped_at = []
+    try:
+        for size in ("20k", "1m", "1800k", "5m", "60m"):
+            subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+            done = sprout("grow", "--run", str(disk / "run"), *TINY)
+            assert "Traceback" not in done.stderr and not [*disk.rglob("*.tmp"), *disk.rglob(".tmp*")]
+            if size != "60m":
+                assert done.returncode == 2 and "No space left" in done.stderr, (size, done.stderr[-2000:])
+                stopped_at.append(done.stderr.rpartition("sprout: ")[2].partition(":")[0])
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert weights(disk / "run") == weights(grown)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+    assert "tokenizer" in stopped_at[0] and "checkpoint" in stopped_at[1] and "stages" in stopped_at[2], stopped_at

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,8 @@ def apply(compute: Compute) -> None:
     """Set the process-wide switches. Call once, before the first tensor operation that matters."""
     torch.set_num_threads(compute.threads)
     torch.set_flush_denormal(True)
+    # Ctrl-C while backward is compiled: torch would show where forward was, as if something had gone wrong.
+    warnings.filterwarnings("ignore", message="Error detected in ")
     if compute.device == "cpu":
         # Compiled code adds up the embedding's gradient in whatever order threads come by; a run that goes on has to be
         # the same to the last bit.

@@ -165,6 +165,7 @@ def local_texts(names: Sequence[str], border: Border) -> Iterator[tuple[str, str
         if Path(name).exists():
             found = each_file(name, TEXT_KINDS, border, texts_of)
         elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and name[0] != "." and Path(name).suffix.lower() not in TEXT_KINDS:
+            border.say(f"there is no file or folder {name} here; asking the hub for a data set of that name")
             found = hub_texts(name)
         else:
             raise UserError(
