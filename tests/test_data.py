@@ -20,8 +20,9 @@ from sprout.data import (
     pack,
     train_and_validation,
 )
+from sprout.data.chats import alternates, conversation_of
 from sprout.data.gsm8k import check_gsm8k, gsm8k_problem, load_gsm8k
-from sprout.data.local import alternates, conversation_of, pieces
+from sprout.data.local import pieces
 from sprout.model import GPT, GPTConfig, token_losses
 from sprout.world import Problem
 
