@@ -114,6 +114,7 @@ def test_replies_alone_are_learned():
     assert batch.targets.tolist() == [[-1, -1, 4, 5, -1, -1]]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 50), st.integers(1, 20), st.integers(0, 30))
 def test_an_epoch_shows_every_row_once(n, rows, seed):
     seen = np.concatenate([batch_rows(n, rows, step, seed) for step in range(-(-n // rows))])[:n]
@@ -211,6 +212,7 @@ def test_files_that_memory_can_not_hold_are_refused_unread(tmp_path):
         check_memory([str(tmp_path)], [], 4000)
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("ab \n"), max_size=400), st.integers(5, 40))
 def test_a_text_in_pieces_is_the_same_text(text, size):
     parts = list(pieces(text, size))
