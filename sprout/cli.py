@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -30,8 +31,11 @@ def overview() -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run a command. Mistakes of the user end with a sentence and status 2, Ctrl-C with 130."""
+    """Run a command. Mistakes of the user, and what the system refuses, end with a sentence and status 2, Ctrl-C with
+    130."""
     argv = sys.argv[1:] if argv is None else argv
+    with contextlib.suppress(AttributeError):  # a file's name may hold bytes that are no characters; a pipe wants news too
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(overview())
         sys.exit(0)
@@ -44,12 +48,11 @@ def main(argv: list[str] | None = None) -> None:
         print(f"sprout: there is no command {argv[0]!r}\n\n{overview()}", file=sys.stderr)
         sys.exit(2)
     module, function, what = COMMANDS[argv[0]]
-
-    import tyro
-
     from sprout.common.errors import Interrupted, UserError
 
     try:
+        import tyro
+
         run = getattr(importlib.import_module(module), function)
         status = tyro.cli(run, args=argv[1:], prog=f"sprout {argv[0]}", description=what)
         sys.stdout.flush()
@@ -65,4 +68,8 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:  # `sprout world | head`: nobody reads on, and nothing is left to be flushed at the exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a full disk, no permission, a name that is too long: where no closer place explains it
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"sprout: {where}{error.strerror or error}. Nothing that was saved is lost.", file=sys.stderr)
+        sys.exit(2)
     sys.exit(status or 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ import tyro
 
 from sprout import grow as recipe
 from sprout.common.errors import UserError
-from sprout.common.files import read_json, write_json
+from sprout.common.files import check_folder, read_json, write_atomic, write_json
 from sprout.grow import GrowConfig
 from sprout.world import WorldConfig
 
@@ -69,9 +68,15 @@ def tokenizer(text: tyro.conf.Positional[str] = "", config: Config = GrowConfig(
         text: what to cut into tokens
         config: the run and, where it has no tokenizer yet, what to train it on
     """
+    from sprout.tokenizer import Tokenizer
     from sprout.world import build_world
 
-    tok = recipe.make_tokenizer(config, build_world(config.world), recipe.read_local(config, print), print)
+    folder = config.run / "tokenizer"
+    if (folder / "tokenizer.json").is_file():
+        tok = Tokenizer.load(folder)
+    else:
+        check_folder(config.run)
+        tok = recipe.make_tokenizer(config, build_world(config.world), recipe.read_local(config, print), print)
     print(f"{tok.vocab_size} tokens in {config.run / 'tokenizer'}")
     for i in tok.encode(text):
         print(f"{i:6d}  {tok.decode_bytes([i])!r}")
@@ -150,19 +155,22 @@ def export(output: tyro.conf.Positional[Path], model: Path = Path("runs/default"
         model: a run, or one of its stages (runs/NAME/stages/STAGE)
     """
     from sprout.chat import find_model
+    from sprout.model.hf import load_hf
 
     folder, _ = find_model(model)
+    load_hf(folder)  # a damaged one is refused here
+    check_folder(output)
     if output.exists() and any(output.iterdir()):
         raise UserError(f"{output} is not empty; give a new folder, nothing was written.")
-    output.mkdir(parents=True, exist_ok=True)
     for name in (
-        "config.json",
         "generation_config.json",
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",
+        "config.json",
     ):
-        shutil.copy2(folder / name, output / name)
+        if (folder / name).is_file():
+            write_atomic(output / name, (folder / name).read_bytes())
     print(f"{folder} -> {output}")
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import platform
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,12 +23,14 @@ import torch
 import sprout
 from sprout.common.compute import Compute, apply, decide, free_memory
 from sprout.common.errors import UserError
-from sprout.common.files import read_json, write_json
+from sprout.common.files import check_folder, read_json, write_json
 from sprout.common.hashing import stable_hash
 from sprout.common.messages import Message
 from sprout.data import (
+    Border,
     Packed,
     batch_rows,
+    check_memory,
     conversation_items,
     document_items,
     get_batch,
@@ -34,11 +38,13 @@ from sprout.data import (
     local_texts,
     pack,
     problem_items,
+    train_and_validation,
     world_problems,
     world_retellings,
     world_texts,
 )
 from sprout.data.gsm8k import check_gsm8k, load_gsm8k
+from sprout.data.packing import fit
 from sprout.engine import Engine, Prompt, Sampling, Toolbox, toolbox_for
 from sprout.evals import bits_per_byte, evaluate_skills, problems_for
 from sprout.model import GPT
@@ -76,9 +82,9 @@ class GrowConfig:
     text: tuple[str, ...] = ()
     """files or folders of .txt, .md, .jsonl, .parquet, or the name of a Hugging Face data set"""
     chat: tuple[str, ...] = ()
-    """files of conversations (.jsonl, .json)"""
+    """files or folders of conversations (.jsonl, .json)"""
     tasks: Path | None = None
-    """a folder of benchmark files: evaluated, and GSM8K is trained by reinforcement"""
+    """a folder with gsm8k/train.jsonl and test.jsonl: a skill then, trained by reinforcement too, and evaluated"""
     with_world: bool = False
     """mix the built-in world into text and chat of your own"""
     vocab_size: int = 1536
@@ -101,11 +107,14 @@ class GrowConfig:
     threads: int = 0
     """0 takes all cores that are free to us"""
     strict: bool = False
-    """stop at the first bad line of a file instead of skipping and counting it"""
+    """stop at the first bad line, or bad file of a folder, instead of skipping and counting it"""
 
     def __post_init__(self) -> None:
-        if self.minutes <= 0:
+        if not 0 < self.minutes < 1e6:
             raise UserError(f"minutes is {self.minutes}; expected more than 0.")
+        for name, least in (("tokens", 0), ("threads", 0), ("rl_steps", -1), ("eval_problems", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} is {getattr(self, name)}; expected at least {least}.")
         if self.context < 32:
             raise UserError(f"context is {self.context}; expected at least 32 tokens.")
         if self.batch_tokens < self.context:
@@ -114,8 +123,6 @@ class GrowConfig:
             )
         if self.compile not in ("auto", "on", "off"):
             raise UserError(f"compile is {self.compile!r}; expected on, off or auto.")
-        if self.eval_problems < 1:
-            raise UserError("eval_problems must be at least 1.")
 
     @property
     def uses_world(self) -> bool:
@@ -166,32 +173,72 @@ class Session:
 
 def read_local(config: GrowConfig, say: Say) -> dict[str, Any]:
     """The user's own files, read and checked before any work begins, in splits by content."""
-    dropped: dict[str, int] = {}
+    check_memory(config.text, config.chat, free_memory("cpu"))
+    border = Border(config.strict, say)
     local: dict[str, Any] = {
-        "texts": {"train": [], "validation": []},
-        "chats": {"train": [], "validation": []},
-        "dropped": dropped,
+        "texts": train_and_validation(local_texts(config.text, border)),
+        "chats": train_and_validation(local_conversations(config.chat, border)),
+        "gsm8k": {},
+        "dropped": border.dropped,
+        "warnings": [],
     }
-    if config.text:
-        for split, text in local_texts(config.text, dropped, config.strict):
-            local["texts"]["validation" if split == "validation" else "train"].append(text)
-    if config.chat:
-        for split, messages in local_conversations(config.chat, dropped, config.strict):
-            local["chats"]["validation" if split == "validation" else "train"].append(messages)
     if config.tasks is not None:
-        if not config.tasks.is_dir():
-            raise UserError(f"there is no folder {config.tasks}; --tasks expects a folder of benchmark files.")
-        if (config.tasks / "gsm8k").is_dir():
-            local["gsm8k"] = load_gsm8k(config.tasks / "gsm8k")
+        if not (config.tasks / "gsm8k").is_dir():
+            raise UserError(
+                f"there is no folder {config.tasks / 'gsm8k'}; --tasks expects a folder with gsm8k/train.jsonl and "
+                "gsm8k/test.jsonl (the other benchmarks are measured by: sprout eval --tasks)."
+            )
+        local["gsm8k"] = load_gsm8k(config.tasks / "gsm8k")
     if config.text and not local["texts"]["train"]:
         raise UserError(
-            f"no text could be read from {', '.join(config.text)} ({dropped or 'nothing found'}); check the files."
+            f"no text could be read from {', '.join(config.text)} ({border.dropped or 'nothing found'}); check the files."
         )
-    if config.text or config.chat:
-        say(
-            f"read {len(local['texts']['train']):,} documents and {len(local['chats']['train']):,} conversations; left out: {dropped or 'nothing'}"
-        )
+    for kind, name in (("texts", "documents"), ("chats", "conversations")):
+        train, held_out = local[kind]["train"], local[kind]["validation"]
+        if train is held_out and train:
+            local["warnings"].append(
+                f"{len(train)} {name} are too few to hold any out: bits per byte are measured on what was trained on"
+            )
+        elif train:
+            say(f"read {len(train):,} {name} to train on and {len(held_out):,} held out")
+    if config.text and not (config.chat or config.tasks or config.with_world):
+        local["warnings"].append("no conversations (--chat, --with-world): every stage reads documents, it learns no chat")
+    if border.dropped:
+        say(f"left out: {', '.join(f'{rule} {n:,}' for rule, n in border.dropped.items())}")
+    # What the files hold: a run belongs to it.
+    local["fingerprint"] = f"{stable_hash(*[stable_hash(x) for kind in ('texts', 'chats', 'gsm8k') for split, xs in sorted(local[kind].items()) for x in (split, *xs)]):016x}"  # fmt: skip
     return local
+
+
+def check_lengths(s: Session) -> None:
+    """That something fits into the context, before work begins. GSM8K's problems that don't are left out, and said."""
+    context = s.config.context
+    for split, problems in s.local["gsm8k"].items():
+        able = [p for p in problems if fits(s, p)]
+        if not able and split != "validation":
+            raise UserError(
+                f"none of GSM8K's {split} problems fits into {context} tokens, its answer included; give a larger --context."
+            )
+        if len(able) < len(problems):
+            gone = len(problems) - len(able)
+            s.local["warnings"].append(f"GSM8K: {gone:,} of {len(problems):,} {split} problems don't fit into {context} tokens and were left out")  # fmt: skip
+        s.local["gsm8k"][split] = able
+    chats = s.local["chats"]["train"]
+    if chats and not s.config.uses_world and not s.local["gsm8k"]:
+        if not any(fit(render(s.tokenizer, m), context + 1, s.end, Counter()) for m in chats):
+            raise UserError(
+                f"not one of the {len(chats):,} conversations fits: the first exchange of each is longer than {context} "
+                "tokens; give a larger --context."
+            )
+    if s.config.uses_world:
+        tried = problems_for(s.world, list(SKILLS), 20, "test")
+        if too_long := Counter(p.skill for p in tried if not fits(s, p)):
+            of = ", ".join(f"{skill} ({n} of 20)" for skill, n in too_long.items())
+            s.local["warnings"].append(f"not every problem fits into {context} tokens, and those that don't are left out: {of}")  # fmt: skip
+        if too_long.total() == len(tried):
+            raise UserError(f"no problem of the world fits into {context} tokens; give a larger --context.")
+    for warning in s.local["warnings"]:
+        s.say(f"note: {warning}")
 
 
 def documents(s: Session, split: str, seed: int) -> Iterator[str]:
@@ -210,9 +257,7 @@ def documents(s: Session, split: str, seed: int) -> Iterator[str]:
 def conversations(s: Session, split: str, seed: int, tokens: int) -> Iterator[Any]:
     """Conversations as ids and mask, `tokens` of them: the user's (GSM8K with its steps among them), the world's, or both."""
     own: list[tuple[Message, ...]] = list(s.local["chats"]["validation" if split != "train" else "train"])
-    own += [
-        (*p.prompt, *p.reply) for p in s.local.get("gsm8k", {}).get("train" if split == "train" else "validation", [])
-    ]
+    own += [(*p.prompt, *p.reply) for p in s.local["gsm8k"].get("train" if split == "train" else "validation", [])]
     share = (tokens // 2 if s.config.uses_world else tokens) if own else 0
     if own:
         yield from conversation_items(itertools.cycle(random.Random(seed).sample(own, len(own))), s.tokenizer, share)
@@ -224,20 +269,20 @@ def conversations(s: Session, split: str, seed: int, tokens: int) -> Iterator[An
 
 def feed(s: Session, stage: str, tokens: int, split: str = "train") -> Packed:
     """The packed rows of a stage: documents to pretrain, both to midtrain (7 parts of 10 conversations), conversations
-    to finetune."""
+    to finetune; documents everywhere where there are no conversations."""
     seed = stable_hash(s.config.seed, stage, split)
-    talk = {"pretrain": 0.0, "midtrain": 0.7, "finetune": 1.0}[stage]
+    talks_at_all = s.config.uses_world or s.local["chats"]["train"] or s.local["gsm8k"]
+    talk = {"pretrain": 0.0, "midtrain": 0.7, "finetune": 1.0}[stage] if talks_at_all else 0.0
     items: list[Any] = []
     if talk < 1:
         items += document_items(documents(s, split, seed), s.tokenizer, int(tokens * (1 - talk)))
     if talk > 0:
-        talks = conversations(s, split, seed, int(tokens * talk))
-        # Midtraining learns every token, the user's too: names and numbers that come again teach copying.
-        items += ((ids, [True] * len(ids)) for ids, _ in talks) if stage == "midtrain" else talks
+        items += conversations(s, split, seed, int(tokens * talk))
     random.Random(seed).shuffle(items)
-    packed = pack(items, s.config.context, s.pad, s.end)
-    for rule, count in s.local["dropped"].items():
-        packed.dropped[rule] = packed.dropped.get(rule, 0) + count
+    # Midtraining learns every token, the user's too: names and numbers that come again teach copying.
+    packed = pack(items, s.config.context, s.pad, s.end, every_token=stage == "midtrain")
+    if stage == "pretrain":  # told once, with the first stage
+        packed.dropped.update({f"while reading: {rule}": n for rule, n in s.local["dropped"].items()})
     return packed
 
 
@@ -245,9 +290,9 @@ def feed(s: Session, stage: str, tokens: int, split: str = "train") -> Packed:
 
 
 def make_tokenizer(config: GrowConfig, world: World, local: dict[str, Any], say: Say) -> Tokenizer:
-    """Load the run's tokenizer, or train it on a sample of what the model will read."""
+    """Load the tokenizer of a run that was begun, or train it on a sample of what the model will read."""
     folder = config.run / "tokenizer"
-    if (folder / "tokenizer.json").is_file():
+    if (folder / "tokenizer.json").is_file() and (config.run / "grow.json").is_file():
         return Tokenizer.load(folder)
     began = time.perf_counter()
     sample: list[str] = []
@@ -266,6 +311,7 @@ def make_tokenizer(config: GrowConfig, world: World, local: dict[str, Any], say:
     tokenizer.save(folder)
     say(
         f"tokenizer: {tokenizer.vocab_size} tokens learned from {sum(map(len, sample)) / 1e6:.1f} MB in {time.perf_counter() - began:.1f} s"
+        + ("" if tokenizer.vocab_size == config.vocab_size else f" ({config.vocab_size} were asked for: the text has no more pairs)")
     )
     return tokenizer
 
@@ -307,7 +353,7 @@ def measure(s: Session) -> float:
 
 
 def make_plan(s: Session, began: float) -> Plan:
-    """Turn minutes into steps: what is left after evaluation and data is shared out, 9 % of all to reinforcement."""
+    """Turn minutes into steps: what is left after evaluation and data is shared out, 11 % of all to reinforcement."""
     config = s.config
     tokens_per_step = max(1, config.batch_tokens // config.context) * config.context
     if config.tokens:
@@ -319,11 +365,11 @@ def make_plan(s: Session, began: float) -> Plan:
         s.say(f"measured {speed / 1000:.1f}k tokens/s")
         total = config.minutes * 60
         evaluation = 4 * (0.0035 * config.eval_problems * (len(SKILLS) + 1) * (1 if config.uses_world else 0.2) + 4)
-        rl_seconds = 0.09 * total
+        rl_seconds = 0.11 * total
         left = total - (time.perf_counter() - began) - evaluation - rl_seconds - 10
         # Making the data costs about a second per 300k tokens besides.
         steps = max(3, int(left / (step + tokens_per_step / 300_000)))
-        rl = max(2, int(rl_seconds / 2.5)) if config.rl_steps < 0 else config.rl_steps
+        rl = max(2, int(rl_seconds / 2.7)) if config.rl_steps < 0 else config.rl_steps
     pretrain, finetune = max(1, round(steps * 0.10)), max(1, round(steps * 0.50))
     return Plan(pretrain, max(1, steps - pretrain - finetune), finetune, rl, speed)
 
@@ -331,6 +377,7 @@ def make_plan(s: Session, began: float) -> Plan:
 # ---------------------------------------------------------------- stages
 
 
+@functools.cache  # what runs is what was loaded, whatever is edited meanwhile
 def code_version() -> str:
     """A hash of the source that decides what a stage gives."""
     root = Path(sprout.__file__).parent
@@ -343,16 +390,30 @@ def stage_key(s: Session, stage: str) -> str:
     """What went into a stage: config, data, code, and the stages before."""
     config = {k: v for k, v in asdict(s.config).items() if k not in ("run", "minutes", "eval_problems", "threads")}
     before = STAGES[: STAGES.index(stage) + 1]
-    content = stable_hash(
-        *[stable_hash(t) for t in s.local["texts"]["train"]], *[str(c) for c in s.local["chats"]["train"]]
-    )
-    return f"{stable_hash(config, [getattr(s.plan, b) for b in before], s.tokenizer.fingerprint, content, code_version(), stage):016x}"
+    return f"{stable_hash(config, [getattr(s.plan, b) for b in before], s.tokenizer.fingerprint, s.local['fingerprint'], code_version(), stage):016x}"
 
 
 def done(s: Session, stage: str) -> bool:
-    """Whether the run holds this stage, made from the same things."""
-    path = s.stage_folder(stage) / "stage.json"
-    return path.is_file() and read_json(path)["key"] == stage_key(s, stage)
+    """Whether the run holds this stage, whole and made from the same things. Raises UserError for one of another run."""
+    folder = s.stage_folder(stage)
+    if not (folder / "stage.json").is_file():
+        return False
+    try:
+        key = read_json(folder / "stage.json").get("key")
+        other = "tokenizer" if Tokenizer.load(folder).fingerprint != s.tokenizer.fingerprint else ""
+        if not other and load_hf(folder)[0].config != s.model.config:
+            other = "size"
+    except UserError as error:
+        s.say(f"{stage}: what is there is damaged, the stage is done again ({error})")
+        return False
+    if other:
+        raise UserError(
+            f"{folder} holds a model of another {other} than this run's. Nothing was changed; put back what was there, or "
+            "give another --run."
+        )
+    if key != stage_key(s, stage):
+        s.say(f"{stage}: what is there was made by another version of the code, the stage is done again")
+    return key == stage_key(s, stage)
 
 
 def checkpoint_folder(s: Session, stage: str) -> Path:
@@ -384,16 +445,16 @@ def evaluate(s: Session, stage: str) -> dict[str, Any]:
     found["val_bpb"] = bits_per_byte(s.model, validation, s.tokenizer)
     s.model.dtype = dtype
     problems = problems_for(s.world, list(SKILLS), s.config.eval_problems, "test") if s.config.uses_world else []
-    problems += s.local.get("gsm8k", {}).get("test", [])[: s.config.eval_problems]
+    problems += s.local["gsm8k"].get("test", [])[: s.config.eval_problems]
     problems = [p for p in problems if fits(s, p)]
     if problems:
         # A model that never saw the chat format does not end its replies: fewer tokens will do to see that.
-        results = evaluate_skills(engine, problems, 40 if stage == "pretrain" else 130, check=check_problem)
+        results = evaluate_skills(engine, problems, 24 if stage == "pretrain" else 130, check=check_problem)
         found["skills"] = {name: score.plain() for name, score in results.scores.items()}
         if results.made_up.n:
             found["made_up"] = results.made_up.plain()
         found["mistakes"] = results.mistakes
-    prompts = sample_prompts(s)
+    prompts = [p for p in sample_prompts(s) if engine.room(p) > 0]
     replies = engine.generate(prompts, Sampling(max_tokens=100))
     found["samples"] = [
         {"prompt": p.messages[-1].content, "reply": spoken(c.messages)} for p, c in zip(prompts, replies, strict=True)
@@ -463,7 +524,8 @@ def run_stage(s: Session, stage: str) -> None:
     curve = train(s.model, s.loss, data, config, checkpoint_folder(s, stage), stage, s.compute, s.say)
     tokens = steps * config.rows * s.config.context
     record = {"steps": steps, "tokens": tokens, "curve": curve, "dropped": data.dropped, "data_seconds": made,
-              "seconds": curve[-1]["seconds"] if curve else 0.0, "warnings": []}  # fmt: skip
+              "seconds": curve[-1]["seconds"] if curve else 0.0,
+              "warnings": s.local["warnings"] if stage == "pretrain" else []}  # fmt: skip
     finish(s, stage, began, record)
 
 
@@ -504,17 +566,21 @@ def run_reinforce(s: Session) -> None:
     began = time.perf_counter()
     take_up(s, "reinforce")
     engine = Engine(s.model, s.tokenizer, s.toolbox)
-    gsm8k = s.local.get("gsm8k")
+    gsm8k = s.local["gsm8k"]
+    chosen: list[str] = []
+    held_out: list[Problem] = []
+    sources: list[Iterator[Problem]] = []
     if s.config.uses_world:
         chosen = where_tries_differ(s, engine)[:1]
         held_out = problems_for(s.world, chosen, 2 * s.config.eval_problems, "test")
         endless = world_problems(s.world, stable_hash(s.config.seed, "reinforce"), "train", chosen)
-        problems: Iterator[Problem] = (p for p in endless if fits(s, p))
-    elif gsm8k:
-        chosen, held_out = ["gsm8k"], gsm8k["test"][: s.config.eval_problems]
-        able = [p for p in gsm8k["train"] if fits(s, p)]
-        problems = itertools.cycle(random.Random(s.config.seed).sample(able, len(able)))
-    else:
+        sources.append(p for p in endless if fits(s, p))
+    if gsm8k:
+        chosen = [*chosen, "gsm8k"]
+        held_out += gsm8k["test"][: s.config.eval_problems]
+        sources.append(itertools.cycle(random.Random(s.config.seed).sample(gsm8k["train"], len(gsm8k["train"]))))
+    problems = (p for turn in zip(*sources, strict=False) for p in turn)  # turn by turn where there are both
+    if not sources:
         s.say("reinforce: skipped, no skill here has a checkable answer (give --tasks with GSM8K, or --with-world)")
         finish(
             s,
@@ -533,8 +599,8 @@ def run_reinforce(s: Session) -> None:
 
     before = as_it_plays()
     d = s.dial
-    optim = OptimConfig(d.matrix_lr * 0.3, d.embed_lr * 0.12, d.head_lr * 0.3, 0.0, dtype=s.compute.dtype)
-    config = ReinforceConfig(s.plan.reinforce, 16, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
+    optim = OptimConfig(d.matrix_lr * 0.4, d.embed_lr * 0.16, d.head_lr * 0.4, 0.0, dtype=s.compute.dtype)
+    config = ReinforceConfig(s.plan.reinforce, 24, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
     log = reinforce(
         s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say,
         rehearsal(s, s.plan.reinforce),
@@ -568,42 +634,65 @@ def machine(compute: Compute) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def check_same(run: Path, ours: dict[str, str], theirs: dict[str, str]) -> None:
+    """Raise UserError where a run was begun with other options, or with files of other content."""
+    different = [k for k in ours if theirs.get(k) != ours[k]]
+    if different == ["data"]:
+        raise UserError(
+            f"the files behind --text, --chat or --tasks are not those that {run} was grown from: their content has changed "
+            "since. Nothing was changed; put back what was there, or give another --run."
+        )
+    if different:
+        raise UserError(
+            f"{run} was grown with another {', '.join(different)} "
+            f"({', '.join(f'{k}: {theirs.get(k)} there, {ours[k]} here' for k in different)}). "
+            "Nothing was changed; give the same options again, or another --run."
+        )
+
+
 def open_session(config: GrowConfig, say: Say) -> Session:
     """Everything up to the first stage. A run folder belongs to one configuration; another is refused."""
     began = time.perf_counter()
     compute = decide(config.device, config.compile, config.threads)
     apply(compute)
     say(compute.say())
-    local = read_local(config, say)
-    ours = {k: v for k, v in asdict(config).items() if k not in ("run", "threads", "eval_problems")}
-    ours = {k: str(v) for k, v in ours.items()}
-    path = config.run / "grow.json"
-    if path.is_file():
-        theirs = read_json(path)
-        different = [k for k in ours if theirs.get(k) != ours[k]]
-        if different:
-            raise UserError(
-                f"{config.run} was grown with another {', '.join(different)} "
-                f"({', '.join(f'{k}: {theirs.get(k)} there, {ours[k]} here' for k in different)}). "
-                "Nothing was changed; give the same options again, or another --run."
-            )
-    world = build_world(config.world)
-    tokenizer = make_tokenizer(config, world, local, say)
-    d = dial(config.depth, tokenizer.vocab_size, config.context, config.tokens or None, config.batch_tokens)
+    check_folder(config.run)
+    shape = dial(config.depth, config.vocab_size, config.context, config.tokens or None, config.batch_tokens).shape
     rows = max(1, config.batch_tokens // config.context)
-    need, free = training_bytes(d.shape, min(rows, 32) * config.context), free_memory(compute.device)
+    need, free = training_bytes(shape, min(rows, 32) * config.context), free_memory(compute.device)
     if free is not None and need > free:
         raise UserError(
-            f"a model of depth {config.depth} ({parameters(d.shape):,} parameters) takes at least {need / 1e9:.1f} GB to train, "
+            f"a model of depth {config.depth} ({parameters(shape):,} parameters) takes at least {need / 1e9:.1f} GB to train, "
             f"and {free / 1e9:.1f} GB are free; take a smaller --depth, --vocab-size or --context, or close other programs."
         )
+    local = read_local(config, say)
+    ours = {k: str(v) for k, v in asdict(config).items() if k not in ("run", "threads", "eval_problems")}
+    if config.text or config.chat or config.tasks:
+        ours["data"] = local["fingerprint"]
+    path = config.run / "grow.json"
+    theirs = read_json(path) if path.is_file() else {}
+    if theirs:
+        check_same(config.run, ours, theirs)
+    world = build_world(config.world)
+    tokenizer = make_tokenizer(config, world, local, say)
+    ours["tokenizer"] = tokenizer.fingerprint
+    if theirs.get("tokenizer", ours["tokenizer"]) != ours["tokenizer"]:
+        raise UserError(
+            f"{config.run / 'tokenizer'} holds another tokenizer than the one this run was begun with. Nothing was changed; "
+            "put back what was there (every stage's folder holds a copy), or give another --run."
+        )
+    d = dial(config.depth, tokenizer.vocab_size, config.context, config.tokens or None, config.batch_tokens)
     model = GPT(d.shape, config.seed).to(compute.device)
     model.dtype = compute.dtype
     s = Session(config, compute, world, tokenizer, d, model, make_loss(model, compute), toolbox_for(world if config.uses_world else None),
                 Plan(0, 0, 0, 0, 0.0), say, local)  # fmt: skip
+    check_lengths(s)
     plan_path = config.run / "plan.json"
     if plan_path.is_file():
-        s.plan = Plan(**read_json(plan_path))
+        try:
+            s.plan = Plan(**read_json(plan_path))
+        except TypeError as error:
+            raise UserError(f"{plan_path} is damaged ({error}); restore it, or give another --run.") from error
     else:
         s.plan = make_plan(s, began)
         write_json(path, ours)

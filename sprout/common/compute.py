@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from sprout.common.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +40,13 @@ def free_memory(device: str) -> int | None:
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
     try:
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        free = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     except OSError:  # not Linux
-        pass
-    return None
+        return None
+    with contextlib.suppress(OSError, ValueError):  # a container may have less; "max" where it has no limit
+        free.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
+    return min(free, default=None)
 
 
 def _cpu_has_bf16() -> bool:
@@ -52,8 +57,12 @@ def _cpu_has_bf16() -> bool:
 def decide(device: str = "auto", compile: str = "auto", threads: int = 0) -> Compute:
     """Choose for this machine; each argument overrides a choice ('auto' or 0 leaves it to us)."""
     reasons = []
+    usable = [d for d, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())) if there]
+    usable.append("cpu")
+    if device not in ("auto", *usable):
+        raise UserError(f"device is {device!r}; expected auto or what is usable here: {', '.join(usable)}.")
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        device = usable[0]
         reasons.append(f"device {device}: " + ("no GPU is usable here" if device == "cpu" else "a GPU is there"))
     else:
         reasons.append(f"device {device}: asked for")
@@ -88,6 +97,8 @@ def apply(compute: Compute) -> None:
     """Set the process-wide switches. Call once, before the first tensor operation that matters."""
     torch.set_num_threads(compute.threads)
     torch.set_flush_denormal(True)
+    # Ctrl-C while backward is compiled: torch would show where forward was, as if something had gone wrong.
+    warnings.filterwarnings("ignore", message="Error detected in ")
     if compute.device == "cpu":
         # Compiled code adds up the embedding's gradient in whatever order threads come by; a run that goes on has to be
         # the same to the last bit.

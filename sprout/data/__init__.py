@@ -1,8 +1,9 @@
-"""From documents and conversations to batches. Read `packing.py`, then `batches.py`; `world_feed.py` and `local.py` are
-where the text comes from."""
+"""From documents and conversations to batches. Read `packing.py`, then `batches.py`; `world_feed.py`, `local.py` and
+`chats.py` are where the text comes from."""
 
 from sprout.data.batches import Batch, batch_rows, get_batch
-from sprout.data.local import local_conversations, local_texts
+from sprout.data.chats import local_conversations
+from sprout.data.local import Border, check_memory, local_texts, train_and_validation
 from sprout.data.packing import Item, Packed, pack
 from sprout.data.world_feed import (
     conversation_items,
@@ -14,6 +15,7 @@ from sprout.data.world_feed import (
 )
 
 __all__ = [
-    "Batch", "Item", "Packed", "batch_rows", "conversation_items", "document_items", "get_batch", "local_conversations",
-    "local_texts", "pack", "problem_items", "world_problems", "world_retellings", "world_texts",
+    "Batch", "Border", "Item", "Packed", "batch_rows", "check_memory", "conversation_items", "document_items", "get_batch",
+    "local_conversations", "local_texts", "pack", "problem_items", "train_and_validation", "world_problems",
+    "world_retellings", "world_texts",
 ]  # fmt: skip

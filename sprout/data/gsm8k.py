@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from sprout.common.errors import UserError
 from sprout.common.hashing import split_of
 from sprout.common.messages import Message
+from sprout.data.local import Border, json_lines
 from sprout.world import Problem, Reply, Verdict, final_text
 
 
 def load_gsm8k(folder: Path) -> dict[str, list[Problem]]:
-    """Problems by split: test.jsonl is 'test'; train.jsonl is 'train' and, by a hash of the question, 'validation'."""
+    """Problems by split: test.jsonl is 'test'; train.jsonl is 'train' and, by a hash of the question, 'validation'.
+
+    Raises UserError for the first line that is not as it should be: a benchmark without some of its lines is another."""
     found: dict[str, list[Problem]] = {"train": [], "validation": [], "test": []}
     for name in ("train", "test"):
         path = folder / f"{name}.jsonl"
         if not path.is_file():
             raise UserError(f"{path} is missing; GSM8K needs train.jsonl and test.jsonl.")
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for where, row in json_lines(path, Border(strict=True)):
             try:
-                row = json.loads(line)
                 problem = gsm8k_problem(row["question"], row["answer"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f'{path} line {number}: expected {{"question", "answer"}}, got {line[:60]!r}'
-                ) from error
+            except (KeyError, TypeError, AttributeError) as error:
+                raise UserError(f'{where}: expected {{"question", "answer"}}, got {str(row)[:60]!r}') from error
             split = "test" if name == "test" else "train" if split_of(problem.key) == "train" else "validation"
             found[split].append(problem)
+        if not found[name]:
+            raise UserError(f'{path} holds too few problems; expected lines of {{"question", "answer"}}.')
     return found
 
 

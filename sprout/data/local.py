@@ -1,35 +1,62 @@
-"""Text and conversations from the user's own files, checked at the border.
+"""Text from the user's own files, checked at the border; `chats.py` does the same for conversations.
 
-Every line that can't be used is skipped and counted, or with `strict` stops with file, line and what was expected. The
-split of a document or conversation is decided by a hash of its content.
+The rules: what can't be used inside a file (a line, a row, a conversation), and a file that can't be read inside a folder,
+is skipped, counted and said, or with `strict` stops the run; a file named by itself that can't be read always stops it.
+The split of a document or conversation is decided by a hash of its content.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sprout.common.errors import UserError
 from sprout.common.hashing import split_of
-from sprout.common.messages import Message
+
+T = TypeVar("T")
+Read = Callable[["Path", "Border"], Iterator[tuple[str, Any]]]  # a file to pairs of where and what
 
 TEXT_KINDS = (".txt", ".md", ".jsonl", ".parquet")
 CHAT_KINDS = (".jsonl", ".json")
-LONGEST_LINE = 10_000_000  # characters; a longer line is no document
+LONGEST_LINE = 10_000_000  # bytes; a longer line is no document
+LONGEST_DOCUMENT = 100_000  # characters; a longer row is a book, and cut like a text file
 HUB_DOCUMENTS = 20_000  # documents taken from a data set of the hub
+SHOWN = 3  # skipped things of a kind that are said one by one
+PARQUET_GROWS = 3  # times its size, when a parquet file of text is unpacked (measured on novels)
 
 
-def _skip(dropped: dict[str, int], rule: str, strict: bool, where: str, expected: str) -> None:
-    if strict:
-        raise UserError(
-            f"{where}: {rule.replace('_', ' ')}; expected {expected}. Mend it, or leave out --strict to skip and count it."
-        )
-    dropped[rule] = dropped.get(rule, 0) + 1
+@dataclass(frozen=True, slots=True)
+class Border:
+    """What is done with what can't be used: `skip` says where it is and what was expected, and counts it in `dropped`;
+    with `strict` it raises UserError."""
+
+    strict: bool = False
+    say: Callable[[str], None] = print
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def skip(self, rule: str, where: str, expected: str) -> None:
+        sentence = f"{where}: {rule.replace('_', ' ')}; expected {expected}"
+        if self.strict:
+            raise UserError(f"{sentence}. Mend the file.")
+        count = self.count(rule)
+        if count <= SHOWN:
+            self.say(f"skipped {sentence}" + (" (more like this are only counted)" if count == SHOWN else ""))
+
+    def count(self, rule: str) -> int:
+        """One more of a kind; how many that makes."""
+        self.dropped[rule] = self.dropped.get(rule, 0) + 1
+        return self.dropped[rule]
 
 
-def _files(name: str, kinds: Sequence[str]) -> list[Path]:
+# ---------------------------------------------------------------- files
+
+
+def files(name: str, kinds: Sequence[str]) -> list[Path]:
+    """The file itself, or all files of these kinds in the folder and below. Raises UserError where there is none."""
     path = Path(name)
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in kinds and p.is_file())
@@ -38,16 +65,50 @@ def _files(name: str, kinds: Sequence[str]) -> list[Path]:
         return found
     if path.suffix.lower() not in kinds:
         raise UserError(f"{path} is no {', '.join(kinds)} file; convert it or give another one.")
+    if not path.is_file():
+        raise UserError(f"{path} is a device or a pipe; expected a file or a folder.")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty; expected text.")
     return [path]
 
 
-def read_utf8(path: Path) -> str:
-    """A file's text. Raises UserError for a binary or for bytes that are no UTF-8, with their place."""
-    raw = path.read_bytes()
+def check_memory(texts: Sequence[str], chats: Sequence[str], free: int | None) -> None:
+    """Raise UserError, before anything is read, where the files alone take more than `free` bytes of memory."""
+    found = [p for names, kinds in ((texts, TEXT_KINDS), (chats, CHAT_KINDS)) for n in names if Path(n).exists() for p in files(n, kinds)]  # fmt: skip
+    need = sum(p.stat().st_size * (PARQUET_GROWS if p.suffix.lower() == ".parquet" else 1) for p in found)
+    if free is not None and need > free:
+        raise UserError(
+            f"the files of --text and --chat take at least {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; "
+            "give fewer of them."
+        )
+
+
+def each_file(name: str, kinds: Sequence[str], border: Border, read: Read) -> Iterator[tuple[str, Any]]:
+    """What `read` finds in the file, or in all files of the folder."""
+    for path in files(name, kinds):
+        try:
+            yield from read(path, border)
+        except UserError as error:
+            if border.strict or path == Path(name):
+                raise
+            if border.count("unreadable_file") <= SHOWN:
+                border.say(f"skipped a file: {error}")
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes. Raises UserError where the system refuses, and for a binary."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror or error}.") from error
     if b"\0" in raw[:8192]:
         raise UserError(f"{path} looks like a binary file (it holds zero bytes); expected UTF-8 text.")
+    return raw
+
+
+def read_utf8(path: Path) -> str:
+    """A file's text. Raises UserError for a binary or for bytes that are no UTF-8, with their place."""
+    raw = read_bytes(path)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -57,74 +118,127 @@ def read_utf8(path: Path) -> str:
         ) from error
 
 
-def local_texts(names: Sequence[str], dropped: dict[str, int], strict: bool = False) -> Iterator[tuple[str, str]]:
+def json_lines(path: Path, border: Border) -> Iterator[tuple[str, Any]]:
+    """Where and what, for every line that holds a JSON value."""
+    for number, line in enumerate(read_bytes(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path} line {number}"
+        if len(line) > LONGEST_LINE:
+            border.skip("line_too_long", where, f"at most {LONGEST_LINE:,} bytes")
+            continue
+        try:
+            yield where, json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            border.skip("not_UTF-8", where, f"UTF-8, got byte 0x{line[error.start]:02x}")
+        except (ValueError, RecursionError):
+            border.skip("malformed_JSON", where, f"one JSON value a line, got {line[:60].decode('utf-8', 'replace')!r}")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text can be written as UTF-8: JSON can spell halves of characters that can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def train_and_validation(found: Iterable[tuple[str, T]]) -> dict[str, list[T]]:
+    """Things by split; a test split is not set apart. Too few for both splits to have some: all are in both."""
+    parts: dict[str, list[T]] = {"train": [], "validation": []}
+    for split, thing in found:
+        parts["validation" if split == "validation" else "train"].append(thing)
+    if not parts["train"] or not parts["validation"]:
+        everything = parts["train"] + parts["validation"]
+        return {"train": everything, "validation": everything}
+    return parts
+
+
+# ---------------------------------------------------------------- text
+
+
+def local_texts(names: Sequence[str], border: Border) -> Iterator[tuple[str, str]]:
     """(split, text) of all documents behind the names: files, folders, or a data set's name on the hub."""
     for name in names:
-        if not Path(name).exists():
-            if "/" in name and not name.startswith((".", "/", "~")) and name.count("/") == 1 and not Path(name).suffix:
-                texts = _hub(name)
-            else:
-                raise UserError(
-                    f"there is no file or folder {name}; check the path (a hub data set is written owner/name)."
-                )
+        if Path(name).exists():
+            found = each_file(name, TEXT_KINDS, border, texts_of)
+        elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and name[0] != "." and Path(name).suffix.lower() not in TEXT_KINDS:
+            border.say(f"there is no file or folder {name} here; asking the hub for a data set of that name")
+            found = hub_texts(name)
         else:
-            texts = (t for path in _files(name, TEXT_KINDS) for t in _texts_of(path, dropped, strict))
-        for text in texts:
-            if text.strip():
+            raise UserError(
+                f"there is no file or folder {name}; check the path (a hub data set is written owner/name)."
+            )
+        for where, text in found:
+            if not text.strip():
+                border.skip("empty_document", where, "some text")
+            elif not is_unicode(text):
+                border.skip("half_a_character", where, "whole ones: a \\ud800 to \\udfff by itself is none")
+            else:
                 yield split_of(text), text
-            else:
-                _skip(dropped, "empty_document", strict, name, "some text")
 
 
-def _texts_of(path: Path, dropped: dict[str, int], strict: bool) -> Iterator[str]:
-    if path.suffix == ".parquet":
-        yield from _parquet(path)
-    elif path.suffix == ".jsonl":
-        for where, row in _json_lines(path, dropped, strict):
-            if isinstance(row, dict) and isinstance(row.get("text"), str):
-                yield row["text"]
-            else:
-                _skip(dropped, "no_text_field", strict, where, 'an object with a "text" field')
-    else:
-        yield from pieces(read_utf8(path))
+def texts_of(path: Path, border: Border) -> Iterator[tuple[str, str]]:
+    """The documents of a file, with their places."""
+    kind = path.suffix.lower()
+    if kind in (".txt", ".md"):
+        yield from ((str(path), text) for text in pieces(read_utf8(path)))
+        return
+    for where, row in parquet_rows(path) if kind == ".parquet" else json_lines(path, border):
+        text = row.get("text") if isinstance(row, dict) else None
+        if not isinstance(text, str):
+            border.skip("no_text", where, 'an object with a "text" field')
+        elif len(text) > LONGEST_DOCUMENT:
+            yield from ((where, piece) for piece in pieces(text))
+        else:
+            yield where, text
 
 
-def pieces(text: str, size: int = 2000) -> Iterator[str]:
-    """A long text cut between paragraphs into documents of about `size` characters, so that a single file has parts in
-    every split."""
+def pieces(text: str, size: int = 2000, borders: Sequence[str] = ("\n\n", "\n", " ")) -> Iterator[str]:
+    """A long text cut into documents of about `size` characters, so that a single file has parts in every split: between
+    paragraphs, and what is still too long between lines, words, and at last anywhere."""
+    if not borders:
+        yield from (text[i : i + size] for i in range(0, len(text), size))
+        return
     part: list[str] = []
     length = 0
-    for paragraph in text.replace("\r\n", "\n").split("\n\n"):
+    for paragraph in text.replace("\r\n", "\n").split(borders[0]):
         if length + len(paragraph) > size and part:
-            yield "\n\n".join(part)
+            yield borders[0].join(part)
             part, length = [], 0
-        part.append(paragraph)
-        length += len(paragraph)
+        if len(paragraph) > 2 * size:
+            yield from pieces(paragraph, size, borders[1:])
+        else:
+            part.append(paragraph)
+            length += len(paragraph)
     if part:
-        yield "\n\n".join(part)
+        yield borders[0].join(part)
 
 
-def _parquet(path: Path) -> Iterator[str]:
+def parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """The rows' text: the column named text, or else the first that holds strings."""
     import pyarrow
     import pyarrow.parquet
 
     try:
         file = pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path} is no parquet file: {error}") from error
-    names = file.schema_arrow.names
-    column = (
-        "text"
-        if "text" in names
-        else next((n for n in names if str(file.schema_arrow.field(n).type) in ("string", "large_string")), None)
-    )
-    if column is None:
-        raise UserError(f"{path} has no text column, only {', '.join(names)}; expected one named text.")
-    for batch in file.iter_batches(columns=[column]):
-        yield from (t for t in batch.column(0).to_pylist() if t)
+        schema = file.schema_arrow
+        strings = [n for n in schema.names if str(schema.field(n).type) in ("string", "large_string", "string_view")]
+        if not strings:
+            raise UserError(f"{path} has no column of strings, only {', '.join(schema.names)}; expected one named text.")
+        column = "text" if "text" in strings else strings[0]
+        number = 0
+        for batch in file.iter_batches(columns=[column]):
+            for text in batch.column(0).to_pylist():
+                number += 1
+                yield f"{path} row {number}", {"text": text}
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no parquet file, or a damaged one: {error}") from error
 
 
-def _hub(name: str) -> Iterator[str]:
+def hub_texts(name: str) -> Iterator[tuple[str, str]]:
+    """The first documents of a data set on the hub, which comes in a stream."""
     import datasets
 
     try:
@@ -132,112 +246,10 @@ def _hub(name: str) -> Iterator[str]:
         for i, row in enumerate(rows):
             if i >= HUB_DOCUMENTS:
                 return
-            text = row.get("text") or next((v for v in row.values() if isinstance(v, str)), "")
-            yield text
+            yield f"{name} row {i + 1}", row.get("text") or next((v for v in row.values() if isinstance(v, str)), "")
     except Exception as error:  # the library has no common class for 'not there' and 'no network'
         raise UserError(
-            f"the data set {name} could not be read from the hub ({type(error).__name__}: {str(error)[:200]}). If you are offline, "
-            "download its files elsewhere and give their folder to --text; if not, check the name (owner/name)."
+            f"there is no file or folder {name}, and as a data set of the hub it could not be read ({type(error).__name__}: "
+            f"{str(error)[:200]}). If you are offline, download its files elsewhere and give their folder to --text; if not, "
+            "check the name (owner/name)."
         ) from error
-
-
-def _json_lines(path: Path, dropped: dict[str, int], strict: bool) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(read_utf8(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{path} line {number}"
-        if len(line) > LONGEST_LINE:
-            _skip(dropped, "line_too_long", strict, where, f"at most {LONGEST_LINE:,} characters")
-            continue
-        try:
-            yield where, json.loads(line)
-        except (ValueError, RecursionError):
-            _skip(dropped, "malformed_json", strict, where, f"one JSON value a line, got {line[:60]!r}")
-
-
-def local_conversations(
-    names: Sequence[str], dropped: dict[str, int], strict: bool = False
-) -> Iterator[tuple[str, tuple[Message, ...]]]:
-    """(split, messages) of all conversations in the files."""
-    found = 0
-    for name in names:
-        if not Path(name).exists():
-            raise UserError(
-                f"there is no file or folder {name}; --chat expects .jsonl or .json files of conversations."
-            )
-        for path in _files(name, CHAT_KINDS):
-            for where, row in _rows(path, dropped, strict):
-                messages = conversation_of(row)
-                if messages is None:
-                    expected = '{"messages": [{"role", "content"}, ...]}'
-                    _skip(dropped, "no_conversation", strict, where, expected)
-                elif not alternates(messages):
-                    _skip(
-                        dropped,
-                        "not_alternating",
-                        strict,
-                        where,
-                        "an optional system message, then user and assistant in turn",
-                    )
-                else:
-                    found += 1
-                    yield split_of(str([m.to_dict() for m in messages])), messages
-    if names and not found:
-        raise UserError(
-            f"no conversation could be read from {', '.join(names)} ({dropped or 'nothing found'}); see README for the formats."
-        )
-
-
-def _rows(path: Path, dropped: dict[str, int], strict: bool) -> Iterator[tuple[str, Any]]:
-    if path.suffix == ".jsonl":
-        yield from _json_lines(path, dropped, strict)
-        return
-    try:
-        rows = json.loads(read_utf8(path))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    if not isinstance(rows, list):
-        raise UserError(f"{path} holds a {type(rows).__name__}; expected a list of conversations.")
-    yield from ((f"{path} entry {i}", row) for i, row in enumerate(rows, 1))
-
-
-def conversation_of(row: Any) -> tuple[Message, ...] | None:
-    """A row in one of the usual forms as messages: {"messages"}, a bare list, ShareGPT's {"conversations"}, Alpaca's
-    {"instruction", "input", "output"}, {"prompt", "response"}, {"question", "answer"}; None for anything else."""
-    if isinstance(row, dict):
-        if isinstance(row.get("conversations"), list):
-            names = {"human": "user", "gpt": "assistant"}
-            row = [
-                {"role": names.get(str(m.get("from")), m.get("from")), "content": m.get("value")}
-                for m in row["conversations"]
-                if isinstance(m, dict)
-            ]
-        elif isinstance(row.get("messages"), list):
-            row = row["messages"]
-        else:
-            for asked, said in (("instruction", "output"), ("prompt", "response"), ("question", "answer")):
-                if isinstance(row.get(asked), str) and isinstance(row.get(said), str):
-                    more = f"\n{row['input']}" if isinstance(row.get("input"), str) and row["input"] else ""
-                    return Message("user", row[asked] + more), Message("assistant", row[said])
-            return None
-    if not isinstance(row, list) or not row:
-        return None
-    messages = []
-    for m in row:
-        if (
-            not isinstance(m, dict)
-            or not isinstance(m.get("content"), str)
-            or m.get("role") not in ("system", "user", "assistant")
-        ):
-            return None
-        # Tool calls of other formats are read as plain talk: their results are not in the conversation.
-        messages.append(Message(m["role"], m["content"]))
-    return tuple(messages)
-
-
-def alternates(messages: Sequence[Message]) -> bool:
-    """Whether user and assistant speak in turn, after an optional system message, and the assistant speaks at all."""
-    roles = [m.role for m in messages]
-    if roles[:1] == ["system"]:
-        roles = roles[1:]
-    return len(roles) >= 2 and all(role == ("user", "assistant")[i % 2] for i, role in enumerate(roles))

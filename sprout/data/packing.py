@@ -1,8 +1,9 @@
 """Packing: documents and conversations of any length into rows of one length, none attending into another.
 
 The rules: a document longer than a row is cut into pieces of a row's length ('cut'); a conversation longer than a row
-keeps its first whole exchanges, or is dropped if not even the first fits ('too_long'); one with nothing to learn is
-dropped ('no_reply'). The rest of a row is padding. Nothing else is lost, and all of it is counted.
+keeps its first whole exchanges ('shortened'), or is dropped if not even the first fits ('too_long'); one with nothing to
+learn is dropped ('no_reply'), and so is a row in which nothing is learned, such as a single token left over by a cut
+('nothing_to_learn'). The rest of a row is padding. Nothing else is lost, and all of it is counted.
 """
 
 from __future__ import annotations
@@ -73,8 +74,11 @@ def fit(item: Item, length: int, end: int | None, dropped: Counter[str]) -> list
     return [(ids, mask)] if ids else []
 
 
-def pack(items: Iterable[Item], context: int, pad: int, end: int | None = None) -> Packed:
-    """Pack items into rows of context + 1 tokens: each goes into the open row that it fills best (best fit)."""
+def pack(
+    items: Iterable[Item], context: int, pad: int, end: int | None = None, every_token: bool = False
+) -> Packed:
+    """Pack items into rows of context + 1 tokens: each goes into the open row that it fills best (best fit). With
+    `every_token` the user's words in conversations are learned as well."""
     length = context + 1
     dropped: Counter[str] = Counter()
     rows: list[list[tuple[list[int], list[bool]]]] = []
@@ -102,9 +106,12 @@ def pack(items: Iterable[Item], context: int, pad: int, end: int | None = None) 
         for number, (ids, mask) in enumerate(row, 1):
             to = at + len(ids)
             tokens[r, at:to], segments[r, at:to], counted[r, at:to] = ids, number, mask
+            counted[r, at:to] |= every_token
             counted[r, at] = False  # the first token of an item is nobody's target
             at = to
     keep = counted.any(axis=1)
     if not keep.any():
         raise UserError("there is nothing to learn from: no document or reply of at least two tokens. Give more text.")
+    if lost := int((~keep).sum()):
+        dropped["nothing_to_learn"] = lost
     return Packed(tokens[keep], segments[keep], counted[keep], dict(dropped))

@@ -56,10 +56,10 @@ def document_items(texts: Iterator[str], tokenizer: Tokenizer, tokens: int) -> I
 
 
 def conversation_items(talks: Iterator[tuple[Message, ...]], tokenizer: Tokenizer, tokens: int) -> Iterator[Item]:
-    """Conversations as ids and loss mask, until there are `tokens` of them."""
+    """Conversations as ids and loss mask, until there are `tokens` of them; the tools called are those that are named."""
     made = 0
     while made < tokens and (messages := next(talks, None)) is not None:
-        ids, mask = render(tokenizer, messages)
+        ids, mask = render(tokenizer, messages, sorted({m.call.name for m in messages if m.call}))
         made += len(ids)
         yield ids, mask
 

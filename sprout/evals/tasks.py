@@ -19,6 +19,7 @@ import torch
 
 from sprout.common.errors import UserError
 from sprout.data.gsm8k import check_gsm8k, load_gsm8k
+from sprout.data.local import read_utf8
 from sprout.engine import Engine, Prompt, Sampling
 from sprout.evals.intervals import wilson
 from sprout.model import GPT
@@ -91,7 +92,7 @@ def read_items(folder: Path, name: str) -> list[Item]:
 
 def _read(path: Path, make: Callable[[dict[str, Any]], Item]) -> list[Item]:
     items = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
+    for number, line in enumerate(read_utf8(path).rstrip("\n").split("\n"), 1):
         try:
             items.append(make(json.loads(line)))
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:

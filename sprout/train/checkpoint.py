@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -60,12 +61,12 @@ def _sync_folder(folder: Path) -> None:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint under `folder` and drop all but the newest two. Raises UserError when the disk is full; the
     checkpoints that were there stay."""
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step_{checkpoint.step:08d}"
     temporary = folder / f".tmp_{checkpoint.step:08d}_{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left_over in folder.glob(".tmp_*"):  # of a run that was killed; the room may be needed now
+        shutil.rmtree(left_over, ignore_errors=True)
     try:
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         hashes = {
             "model.safetensors": _write_synced(temporary / "model.safetensors", save(_plain(checkpoint.weights))),
             "optimizer.safetensors": _write_synced(
@@ -86,8 +87,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         ) from error
     for old in sorted(folder.glob("step_*"))[:-KEEP]:
         shutil.rmtree(old, ignore_errors=True)
-    for left_over in folder.glob(".tmp_*"):
-        shutil.rmtree(left_over, ignore_errors=True)
     return final
 
 
@@ -102,7 +101,7 @@ def load_latest(folder: Path, say: Callable[[str], None] = print) -> Checkpoint 
                     raise ValueError(f"{name} is not what was written")
             weights, optimizer = load(content["model.safetensors"]), load(content["optimizer.safetensors"])
             return Checkpoint(meta["step"], weights, optimizer, meta)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             say(f"passing over the damaged checkpoint {path.name}: {error}")
     return None
 

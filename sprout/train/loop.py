@@ -104,16 +104,18 @@ def train(
             seconds = spent + time.perf_counter() - began
             save_checkpoint(folder, Checkpoint(step, model.state_dict(), state, {"curve": curve, "seconds": seconds}))
 
-    stop = False
+    stop, step = False, start
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal stop
+        if stop or step == start:  # a second Ctrl-C; or in the first step, which compiles and has nothing to lose
+            raise KeyboardInterrupt
         stop = True
 
-    previous = signal.signal(signal.SIGINT, on_interrupt)
     began = saved = time.perf_counter()
     tokens_per_step = config.rows * data.context
     bar = tqdm(total=config.steps, initial=start, desc=name, unit="step", mininterval=0.5, disable=rank != 0)
+    previous = signal.signal(signal.SIGINT, on_interrupt)
     try:
         for step in range(start, config.steps):
             rows = batch_rows(len(data), config.rows, step, config.seed)
