@@ -8,10 +8,10 @@ from typing import Annotated
 
 import tyro
 
-from sprout import grow as recipe
+from sprout import grow as pipeline
 from sprout.common.errors import UserError
 from sprout.common.files import check_folder, read_json, write_atomic, write_json
-from sprout.grow import GrowConfig
+from sprout.recipe import GrowConfig, make_tokenizer, read_local
 from sprout.world import WorldConfig
 
 Config = Annotated[GrowConfig, tyro.conf.arg(name="")]
@@ -19,27 +19,27 @@ Config = Annotated[GrowConfig, tyro.conf.arg(name="")]
 
 def grow(config: Config) -> int:
     """Grow a model, every stage; the same command again goes on where it stopped."""
-    return recipe.grow(config)
+    return pipeline.grow(config)
 
 
 def pretrain(config: Config) -> int:
     """Learn from documents."""
-    return recipe.run_single("pretrain", config)
+    return pipeline.run_single("pretrain", config)
 
 
 def midtrain(config: Config) -> int:
     """Learn the chat format, the tools and the skills."""
-    return recipe.run_single("midtrain", config)
+    return pipeline.run_single("midtrain", config)
 
 
 def finetune(config: Config) -> int:
     """Learn from conversations."""
-    return recipe.run_single("finetune", config)
+    return pipeline.run_single("finetune", config)
 
 
 def reinforce(config: Config) -> int:
     """Practise problems whose answers can be checked."""
-    return recipe.run_single("reinforce", config)
+    return pipeline.run_single("reinforce", config)
 
 
 def world(
@@ -76,7 +76,7 @@ def tokenizer(text: tyro.conf.Positional[str] = "", config: Config = GrowConfig(
         tok = Tokenizer.load(folder)
     else:
         check_folder(config.run)
-        tok = recipe.make_tokenizer(config, build_world(config.world), recipe.read_local(config, print), print)
+        tok = make_tokenizer(config, build_world(config.world), read_local(config, print), print)
     print(f"{tok.vocab_size} tokens in {config.run / 'tokenizer'}")
     for i in tok.encode(text):
         print(f"{i:6d}  {tok.decode_bytes([i])!r}")

@@ -1,0 +1,174 @@
+"""A stage: whether it is done, its training, its evaluation, and the folder it leaves. Read `run_stage` first."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import sprout
+from sprout.common.errors import UserError
+from sprout.common.files import read_json, write_json
+from sprout.common.hashing import stable_hash
+from sprout.common.messages import Message
+from sprout.data.gsm8k import check_gsm8k
+from sprout.engine import Engine, Prompt, Sampling
+from sprout.evals import bits_per_byte, evaluate_skills, problems_for
+from sprout.model import GPT
+from sprout.model.count import flops_per_token, parameters
+from sprout.model.hf import load_hf, save_hf
+from sprout.recipe.config import STAGES, Session
+from sprout.recipe.plan import loop_config
+from sprout.recipe.sources import feed, fits
+from sprout.tokenizer import Tokenizer
+from sprout.train import train
+from sprout.world import Problem, Reply, Verdict
+from sprout.world.skills import SKILLS
+
+
+@functools.cache  # what runs is what was loaded, whatever is edited meanwhile
+def code_version() -> str:
+    """A hash of the source that decides what a stage gives."""
+    root = Path(sprout.__file__).parent
+    parts = [p.read_text(encoding="utf-8") for d in ("common", "world", "tokenizer", "model", "optim", "data", "train", "engine", "rl", "recipe")
+             for p in sorted((root / d).rglob("*.py"))]  # fmt: skip
+    return f"{stable_hash(*parts):016x}"
+
+
+def stage_key(s: Session, stage: str) -> str:
+    """What went into a stage: config, data, code, and the stages before."""
+    config = {k: v for k, v in asdict(s.config).items() if k not in ("run", "minutes", "eval_problems", "threads")}
+    before = STAGES[: STAGES.index(stage) + 1]
+    return f"{stable_hash(config, [getattr(s.plan, b) for b in before], s.tokenizer.fingerprint, s.local['fingerprint'], code_version(), stage):016x}"
+
+
+def done(s: Session, stage: str) -> bool:
+    """Whether the run holds this stage, whole and made from the same things. Raises UserError for one of another run."""
+    folder = s.stage_folder(stage)
+    if not (folder / "stage.json").is_file():
+        return False
+    try:
+        key = read_json(folder / "stage.json").get("key")
+        other = "tokenizer" if Tokenizer.load(folder).fingerprint != s.tokenizer.fingerprint else ""
+        if not other and load_hf(folder)[0].config != s.model.config:
+            other = "size"
+    except UserError as error:
+        s.say(f"{stage}: what is there is damaged, the stage is done again ({error})")
+        return False
+    if other:
+        raise UserError(
+            f"{folder} holds a model of another {other} than this run's. Nothing was changed; put back what was there, or "
+            "give another --run."
+        )
+    if key != stage_key(s, stage):
+        s.say(f"{stage}: what is there was made by another version of the code, the stage is done again")
+    return key == stage_key(s, stage)
+
+
+def checkpoint_folder(s: Session, stage: str) -> Path:
+    return s.config.run / "checkpoints" / f"{stage}-{stage_key(s, stage)[:8]}"
+
+
+def take_up(s: Session, stage: str) -> None:
+    """Start from the weights of the stage before."""
+    at = STAGES.index(stage)
+    if at == 0:
+        s.model.load_state_dict(GPT(s.model.config, s.config.seed).state_dict())
+        return
+    folder = s.stage_folder(STAGES[at - 1])
+    s.model.load_state_dict(load_hf(folder)[0].state_dict())
+
+
+def check_problem(problem: Problem, reply: Reply) -> Verdict:
+    """The checker of the problem's skill, GSM8K included."""
+    return check_gsm8k(problem, reply) if problem.skill == "gsm8k" else SKILLS[problem.skill].check(problem, reply)
+
+
+def evaluate(s: Session, stage: str) -> dict[str, Any]:
+    """Bits per byte of held-out text, every skill on held-out problems, and the same prompts answered as ever."""
+    s.say(f"{stage}: evaluating")
+    engine = Engine(s.model, s.tokenizer, s.toolbox)
+    found: dict[str, Any] = {}
+    validation = feed(s, "pretrain", 40_000, "validation")
+    dtype, s.model.dtype = s.model.dtype, torch.float32
+    found["val_bpb"] = bits_per_byte(s.model, validation, s.tokenizer)
+    s.model.dtype = dtype
+    problems = problems_for(s.world, list(SKILLS), s.config.eval_problems, "test") if s.config.uses_world else []
+    problems += s.local["gsm8k"].get("test", [])[: s.config.eval_problems]
+    problems = [p for p in problems if fits(s, p)]
+    if problems:
+        # A model that never saw the chat format does not end its replies: fewer tokens will do to see that.
+        results = evaluate_skills(engine, problems, 24 if stage == "pretrain" else 130, check=check_problem)
+        found["skills"] = {name: score.plain() for name, score in results.scores.items()}
+        if results.made_up.n:
+            found["made_up"] = results.made_up.plain()
+        found["mistakes"] = results.mistakes
+    prompts = [p for p in sample_prompts(s) if engine.room(p) > 0]
+    replies = engine.generate(prompts, Sampling(max_tokens=100))
+    found["samples"] = [
+        {"prompt": p.messages[-1].content, "reply": spoken(c.messages)} for p, c in zip(prompts, replies, strict=True)
+    ]
+    return found
+
+
+def spoken(messages: tuple[Message, ...]) -> str:
+    """A reply as a person reads it, tool calls in brackets."""
+    lines = []
+    for m in messages:
+        if m.role == "tool":
+            lines.append(f"[result: {m.content}]")
+        else:
+            lines.append(m.content + (f"[{m.call.name} {m.call.arguments}]" if m.call else ""))
+    return "\n".join(line for line in lines if line)
+
+
+def sample_prompts(s: Session) -> list[Prompt]:
+    """The prompts that every stage answers for the report."""
+    if not s.config.uses_world:
+        asked = ["Hello! Who are you?", "What is the capital of France?", "Tell me a story.", "What is 12 + 30?"]
+        return [Prompt((Message("user", text),)) for text in asked]
+    names = ("small_talk", "recall", "reading", "lookup", "unknown", "arithmetic", "word_problems", "story")
+    return [Prompt(p.prompt, p.tools) for p in problems_for(s.world, names, 1, "test", seed=7) if fits(s, p)]
+
+
+def finish(s: Session, stage: str, began: float, record: dict[str, Any]) -> None:
+    """Evaluate, write the stage's Hugging Face folder and, last, its stage.json, which says that it is done."""
+    trained = time.perf_counter() - began
+    record = {"stage": stage, "key": stage_key(s, stage), "seconds": record.pop("seconds", trained), **record}
+    record["tokens_per_s"] = record["tokens"] / max(1e-9, record["seconds"])
+    record["parameters"] = parameters(s.model.config)
+    record["flops_per_token"] = flops_per_token(s.model.config)
+    record |= evaluate(s, stage)
+    record["eval_seconds"] = time.perf_counter() - began - trained
+    folder = s.stage_folder(stage)
+    (folder / "stage.json").unlink(missing_ok=True)
+    save_hf(s.model, s.tokenizer, folder)
+    write_json(folder / "stage.json", record)
+    if record.get("skills"):
+        mean = sum(v["rate"] for v in record["skills"].values()) / len(record["skills"])
+        s.say(f"{stage}: {record['val_bpb']:.3f} bits per byte, {mean:.1%} of held-out problems right")
+    else:
+        s.say(f"{stage}: {record['val_bpb']:.3f} bits per byte")
+
+
+def run_stage(s: Session, stage: str) -> None:
+    """Pretrain, midtrain or finetune, unless it is done."""
+    if done(s, stage):
+        s.say(f"{stage}: done before")
+        return
+    began = time.perf_counter()
+    take_up(s, stage)
+    steps = getattr(s.plan, stage)
+    config = loop_config(s, stage, steps)
+    data = feed(s, stage, min(steps * config.rows * s.config.context, 8_000_000))
+    made = time.perf_counter() - began
+    curve = train(s.model, s.loss, data, config, checkpoint_folder(s, stage), stage, s.compute, s.say)
+    tokens = steps * config.rows * s.config.context
+    record = {"steps": steps, "tokens": tokens, "curve": curve, "dropped": data.dropped, "data_seconds": made,
+              "seconds": curve[-1]["seconds"] if curve else 0.0,
+              "warnings": s.local["warnings"] if stage == "pretrain" else []}  # fmt: skip
+    finish(s, stage, began, record)
