@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sprout.common.errors import UserError
 from sprout.common.files import read_json, write_atomic, write_json
+from sprout.common.messages import ROLES
 from sprout.model.config import GPTConfig
 from sprout.model.gpt import GPT
 from sprout.tokenizer import Tokenizer
@@ -63,7 +64,9 @@ def save_hf(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
     """Write model and tokenizer into `folder`; every file is whole or absent, the config last."""
     write_atomic(folder / "model.safetensors", save(hf_weights(model), metadata={"format": "pt"}))
     tokenizer.save(folder)
-    write_json(folder / "generation_config.json", {"eos_token_id": tokenizer.specials["<|end|>"], "do_sample": False})
+    roles = [tokenizer.specials[f"<|{role}|>"] for role in ROLES]  # nobody but the engine speaks for another
+    generation = {"eos_token_id": tokenizer.specials["<|end|>"], "do_sample": False, "suppress_tokens": roles}
+    write_json(folder / "generation_config.json", generation)
     write_json(folder / "config.json", hf_config(model.config, tokenizer))
 
 

@@ -124,6 +124,8 @@ def reinforce(
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal stop
+        if stop:  # a second Ctrl-C does not wait for the step
+            raise KeyboardInterrupt
         stop = True
 
     previous = signal.signal(signal.SIGINT, on_interrupt)
