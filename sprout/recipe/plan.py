@@ -73,5 +73,5 @@ def make_plan(s: Session, began: float) -> Plan:
         # Making the data costs about a second per 300k tokens besides.
         steps = max(3, int(left / (step + tokens_per_step / 300_000)))
         rl = max(2, int(rl_seconds / 2.7)) if config.rl_steps < 0 else config.rl_steps
-    pretrain, finetune = max(1, round(steps * 0.10)), max(1, round(steps * 0.50))
+    pretrain, finetune = max(1, round(steps * 0.08)), max(1, round(steps * 0.60))
     return Plan(pretrain, max(1, steps - pretrain - finetune), finetune, rl, speed)

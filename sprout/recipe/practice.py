@@ -43,13 +43,14 @@ def where_tries_differ(s: Session, engine: Engine, problems: int = 16, tries: in
 
 
 def rehearsal(s: Session, steps: int) -> Callable[[int], None]:
-    """A function that adds to the model's gradients those of a batch of finetuning, another one every step."""
+    """A function that adds to the model's gradients those of a two batches of finetuning, others every step."""
     config = loop_config(s, "finetune", steps)
-    data = feed(s, "finetune", steps * config.rows * s.config.context)
+    count = 2 * config.rows
+    data = feed(s, "finetune", steps * count * s.config.context)
 
     def rehearse(step: int) -> None:
         rank, size = processes()
-        rows = batch_rows(len(data), config.rows, step, stable_hash(config.seed, "rehearsal") % 2**31)
+        rows = batch_rows(len(data), count, step, stable_hash(config.seed, "rehearsal") % 2**31)
         before, s.model.dtype = s.model.dtype, s.compute.dtype
         backward_step(s.loss, get_batch(data, rows[rank::size], s.compute.device), config.micro_rows)
         s.model.dtype = before
@@ -98,7 +99,7 @@ def run_reinforce(s: Session) -> None:
 
     before = as_it_plays()
     d = s.dial
-    optim = OptimConfig(d.matrix_lr * 0.4, d.embed_lr * 0.16, d.head_lr * 0.4, 0.0, dtype=s.compute.dtype)
+    optim = OptimConfig(d.matrix_lr * 0.25, d.embed_lr * 0.1, d.head_lr * 0.25, 0.0, dtype=s.compute.dtype)
     config = ReinforceConfig(s.plan.reinforce, 24, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
     log = reinforce(
         s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say,

@@ -8,7 +8,7 @@ from sprout.world.skills.common import assistant, some_tools, stepwise, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict
 
-NAME, SHARE = "dates", 2.0
+NAME, SHARE = "dates", 1.8
 ASKS = {
     "day_after": ("Which day comes {k} days after {d}?", "It is {d}. What day is it in {k} days?", "Today is {d}. Which day is it {k} days later?"),
     "day_before": ("Which day was {k} days before {d}?", "It is {d}. What day was it {k} days ago?", "Today is {d}. Which day was it {k} days earlier?"),

@@ -10,7 +10,7 @@ from sprout.world.state import Person, World, fresh_person, value_of
 from sprout.world.types import Problem, Reply, Verdict
 from sprout.world.wording import ASK, answer, ask, say
 
-NAME, SHARE = "followup", 1.2
+NAME, SHARE = "followup", 1.1
 RELATIONS = ("home", "trade", "food", "pet", "instrument", "colour")
 STARTS = ("And ", "And ", "Then ", "Also, ")
 

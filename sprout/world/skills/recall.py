@@ -17,7 +17,7 @@ from sprout.world.state import World, value_of
 from sprout.world.types import Problem, Reply, Verdict
 from sprout.world.wording import answer, ask
 
-NAME, SHARE = "recall", 1.5
+NAME, SHARE = "recall", 1.3
 
 
 def make(world: World, dice: Dice) -> Problem:

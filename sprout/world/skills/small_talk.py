@@ -11,7 +11,7 @@ from sprout.world.skills.common import assistant, mentions, no_call, some_tools,
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 
-NAME, SHARE = "small_talk", 0.7
+NAME, SHARE = "small_talk", 0.6
 
 OPEN = ("", "", "Hello. ", "Hello! ", "Hi. ", "Hi! ", "Hey. ", "Good morning. ", "Good evening. ", "Hi there. ", "Hello there. ", "Good day. ",
         "Hello, Sprout. ", "Dear Sprout, a question. ")  # fmt: skip

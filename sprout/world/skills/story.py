@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from sprout.world.dice import Dice
 from sprout.world.lexicon import ADJECTIVES, ANIMALS, EMOTIONS, OBJECTS, PLACES_NEAR
-from sprout.world.names import ENDS_FIRST, make_name
 from sprout.world.skills.common import assistant, mentions, some_tools, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 from sprout.world.wording import articles
 
-NAME, SHARE = "story", 2.2
+NAME, SHARE = "story", 2.0
 ASKS = ("Write a story with the words {w}.", "Tell me a story with {w}.", "Make up a story that uses {w}.", "I want a story with {w}.",
         "Write a short story. Use {w}.", "A story with {w}, please.")  # fmt: skip
+# A closed list: the likeliest of endless names is made of the likeliest syllables, and stammers (LOG.md).
+HEROES = tuple(
+    "Anna Bruno Carla Dino Elsa Felix Greta Hugo Ida Jonas Karla Leo Mona Nils Olga Paul Rita Simon Tina Udo Vera Willem Xenia "
+    "Yara Zeno Alma Boris Clara David Emil Frida Gustav Hanna Igor Julia Klaus Lotte Mario Nina Oskar Petra Stefan Tilda "
+    "Ulla Viktor Wanda".split()
+)
 OPENINGS = (
     "Once there was a {j} {a} named {n}.",
     "{n} was a {j} {a}.",
@@ -36,7 +41,7 @@ GOOD = ("happy", "glad", "proud", "grateful", "excited")
 def make(world: World, dice: Dice) -> Problem:
     """An animal, a thing and an adjective in any order are to be used; the animal is the hero who wants the thing."""
     animal, thing, adjective = dice.pick(ANIMALS), dice.pick(OBJECTS), dice.pick(ADJECTIVES)
-    place, name, feeling = dice.pick(PLACES_NEAR), make_name(dice, ENDS_FIRST), dice.pick(GOOD)
+    place, name, feeling = dice.pick(PLACES_NEAR), dice.pick(HEROES), dice.pick(GOOD)
     parts = [dice.pick(OPENINGS), dice.pick(WANTS), dice.pick(TRIES), dice.pick(ENDINGS)]
     story = articles(" " + " ".join(parts).format(j=adjective, a=animal, n=name, o=thing, p=place, e=feeling))[1:]
     words = [animal, thing, adjective]

@@ -8,7 +8,7 @@ from sprout.world.skills.common import assistant, stepwise, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict
 
-NAME, SHARE = "word_problems", 2.2
+NAME, SHARE = "word_problems", 2.4
 THINGS = ("apples", "plums", "coins", "eggs", "books", "shells", "stones", "nails", "candles", "cups", "buttons", "feathers",
           "loaves", "fish", "cherries", "ribbons", "seeds", "nuts", "keys", "stamps")  # fmt: skip
 # (first sentence, what it makes the number): {n} is the person, {t} the things, {a} a number.
