@@ -76,12 +76,12 @@ class Chat:
         return Prompt(tuple(self.messages), self.tools)
 
     def fit(self) -> int:
-        """Forget the oldest exchanges until a quarter of the context, or all that a reply may take, is free; how many.
+        """Forget the oldest exchanges until half of the context, or all that a reply may take, is free; how many.
 
         Raises UserError if the last message alone leaves no room; it is taken back.
         """
         context, dropped = self.engine.model.config.context, 0
-        wanted = min(self.sampling.max_tokens, context // 4)
+        wanted = min(self.sampling.max_tokens, context // 2)  # a call and what the tool answers need room, too
         while (room := self.engine.room(self.prompt())) < wanted:
             users = [i for i, m in enumerate(self.messages) if m.role == "user"]
             if len(users) > 1:
