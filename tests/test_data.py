@@ -1,5 +1,6 @@
 """Packing, batches, and files that are not what they should be."""
 
+import itertools
 import json
 
 import numpy as np
@@ -18,12 +19,15 @@ from sprout.data import (
     local_conversations,
     local_texts,
     pack,
+    problem_items,
     train_and_validation,
+    world_problems,
 )
 from sprout.data.chats import alternates, conversation_of
 from sprout.data.gsm8k import check_gsm8k, gsm8k_problem, load_gsm8k
 from sprout.data.local import pieces
 from sprout.model import GPT, GPTConfig, token_losses
+from sprout.tokenizer import render
 from sprout.world import Problem
 
 
@@ -294,3 +298,17 @@ def test_shared_chats_and_novels_load(data):
     problems = load_gsm8k(data / "tasks" / "gsm8k")
     assert len(problems["test"]) == 660 and all(isinstance(p, Problem) for p in problems["train"][:5])
     assert all(check_gsm8k(p, p.reply).right for p in problems["test"])
+
+
+def test_conversations_change_the_subject(small_world, tokenizer):
+    """Several problems in a conversation, no longer than asked, none lost but the few that still wait for another."""
+    problems = list(itertools.islice(world_problems(small_world, 5), 300))
+    alone = [render(tokenizer, (*p.prompt, *p.reply), p.tools) for p in problems]
+    longest, user = 200, tokenizer.specials["<|user|>"]
+    made = list(problem_items(iter(problems), tokenizer, 10**9, longest))
+    asked, made_asked = (sum(ids.count(user) for ids, _ in items) for items in (alone, made))
+    assert asked - 12 <= made_asked <= asked
+    assert 0.4 * len(problems) < len(made) < 0.9 * len(problems)
+    for ids, mask in made:
+        assert len(ids) <= longest or (ids, mask) in alone
+        assert ids.count(tokenizer.specials["<|system|>"]) <= 1 and any(mask) and not mask[0]
