@@ -8,7 +8,7 @@ from sprout.world.state import World, value_of
 from sprout.world.types import Problem, Reply, Verdict
 from sprout.world.wording import answer, ask
 
-NAME, SHARE = "lookup", 0.9
+NAME, SHARE = "lookup", 1.1
 
 
 def make(world: World, dice: Dice) -> Problem:
