@@ -96,7 +96,7 @@ def test_novels_chats_and_gsm8k_from_end_to_end(data, tmp_path):
     for stage in report["stages"].values():
         assert stage["val_bpb"] > 0 and stage["skills"]["gsm8k"]["n"] == 2
     last, first = report["stages"]["reinforce"], report["stages"]["pretrain"]
-    assert last["rl_skills"] == ["gsm8k"] and len(last["rl"]) == 2 and last["rl_gains"]["gsm8k"]["after"]["n"] == 2
+    assert last["rl_skills"] == ["gsm8k"] and len(last["rl"]) == 2 and last["rl_gains"]["gsm8k"]["after"]["sampled"]["n"] == 2
     assert first["dropped"]["while reading: tool_call_without_result"] > 2000
     page = (run / "report.md").read_text()
     assert "gsm8k" in page and "don't fit into 256 tokens and were left out" in page

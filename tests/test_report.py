@@ -50,7 +50,12 @@ def stage(at: int) -> dict[str, Any]:
         record["rl"] = [
             {"step": s, "seconds": s * 2.0, **{k: (s + i) / 37 for i, k in enumerate(keys)}} for s in range(1, 10)
         ]
-        record["rl_gains"] = {"arithmetic": {"before": score(51), "after": score(77)}}
+        record["rl_gains"] = {
+            "arithmetic": {
+                "before": {"sampled": score(51), "likeliest": score(60)},
+                "after": {"sampled": score(77), "likeliest": score(81)},
+            }
+        }
     return record
 
 

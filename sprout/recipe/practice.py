@@ -25,13 +25,13 @@ from sprout.recipe.stages import check_problem, checkpoint_folder, done, finish,
 from sprout.rl import ReinforceConfig, reinforce
 from sprout.train.loop import backward_step
 from sprout.world import Problem
-from sprout.world.skills import SKILLS
+from sprout.world.skills import SKILLS, STRETCH
 
 
 def where_tries_differ(s: Session, engine: Engine, problems: int = 16, tries: int = 8) -> list[str]:
     """The skills, first those whose tries at one problem come out most differently (p (1 - p), averaged over validation
     problems): where all are right or all are wrong, a comparison within the group teaches nothing."""
-    asked = [p for p in problems_for(s.world, list(SKILLS), problems, "validation") if fits(s, p)]
+    asked = [p for p in problems_for(s.world, [*SKILLS, *STRETCH], problems, "validation") if fits(s, p)]
     sampling = Sampling(1.0, max_tokens=130, seed=stable_hash(s.config.seed, "tries") % 2**31)
     completions = engine.generate([Prompt(p.prompt, p.tools) for p in asked for _ in range(tries)], sampling)
     spread: dict[str, list[float]] = {}
@@ -43,7 +43,7 @@ def where_tries_differ(s: Session, engine: Engine, problems: int = 16, tries: in
 
 
 def rehearsal(s: Session, steps: int) -> Callable[[int], None]:
-    """A function that adds to the model's gradients those of a two batches of finetuning, others every step."""
+    """A function that adds to the model's gradients those of two batches of finetuning, others every step."""
     config = loop_config(s, "finetune", steps)
     count = 2 * config.rows
     data = feed(s, "finetune", steps * count * s.config.context)
@@ -91,15 +91,16 @@ def run_reinforce(s: Session) -> None:
         return
     s.say(f"reinforce: practising {', '.join(chosen)}")
 
-    def as_it_plays() -> dict[str, Any]:
-        """Held-out problems answered the way they are practised, by sampling: what is reinforced."""
-        able = [p for p in held_out if fits(s, p)]
-        scores = evaluate_skills(engine, able, check=check_problem, temperature=1.0).scores
-        return {name: score.plain() for name, score in scores.items()}
+    able = [p for p in held_out if fits(s, p)]
 
-    before = as_it_plays()
+    def held_out_scores() -> dict[str, dict[str, Any]]:
+        """Held-out problems answered the way they are practised, by sampling, and with the likeliest reply."""
+        sampled, likeliest = (evaluate_skills(engine, able, check=check_problem, temperature=t).scores for t in (1.0, 0.0))
+        return {name: {"sampled": sampled[name].plain(), "likeliest": likeliest[name].plain()} for name in sampled}
+
+    before = held_out_scores()
     d = s.dial
-    optim = OptimConfig(d.matrix_lr * 0.25, d.embed_lr * 0.1, d.head_lr * 0.25, 0.0, dtype=s.compute.dtype)
+    optim = OptimConfig(d.matrix_lr * 0.4, d.embed_lr * 0.16, d.head_lr * 0.4, 0.0, dtype=s.compute.dtype)
     config = ReinforceConfig(s.plan.reinforce, 24, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
     log = reinforce(
         s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say,
@@ -108,6 +109,6 @@ def run_reinforce(s: Session) -> None:
     tokens = int(sum(e["length"] for e in log) * config.groups * config.replies)
     record: dict[str, Any] = {"steps": s.plan.reinforce, "tokens": tokens, "curve": [], "rl": log, "rl_skills": chosen, "dropped": {},
               "warnings": [], "seconds": log[-1]["seconds"] if log else 0.0}  # fmt: skip
-    after = as_it_plays()
+    after = held_out_scores()
     record["rl_gains"] = {k: {"before": before[k], "after": after[k]} for k in before}
     finish(s, "reinforce", began, record)

@@ -60,13 +60,12 @@ def _interval(task: dict[str, Any]) -> str:
     return f"{task['low']:.3f}–{task['high']:.3f}" if task.get("low") is not None else "–"
 
 
-def gain_rows(stages: dict[str, Any], gains: dict[str, Any]) -> Table:
+def gain_rows(gains: dict[str, Any]) -> Table:
     """The table of what was practised: held-out problems answered by sampling, as in practice, and with the likeliest
     reply."""
-    likeliest = [stages.get(s, {}).get("skills", {}) for s in ("finetune", "reinforce")]
     head = ["skill", "sampled, before", "sampled, after", "likeliest reply, before", "likeliest reply, after"]
     return head, [
-        [name, _score(g["before"]), _score(g["after"]), *[_score(skills.get(name)) for skills in likeliest]]
+        [name, *[_score(g[when][how]) for how in ("sampled", "likeliest") for when in ("before", "after")]]
         for name, g in gains.items()
     ]
 
@@ -122,7 +121,7 @@ def sections(figures: dict[str, Any]) -> list[tuple[str, Any]]:
     if log := stages.get("reinforce", {}).get("rl"):
         parts.append(("Reinforcement", "reward"))
         if gains := stages["reinforce"].get("rl_gains"):
-            parts.append(("What reinforcement bought", gain_rows(stages, gains)))
+            parts.append(("What reinforcement bought", gain_rows(gains)))
         parts.append(("Why the reward moves", reward_rows(log)))
     if last.get("mistakes"):
         rows = [[k, m["prompt"], m["reply"], m["why"]] for k, m in last["mistakes"].items()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sprout.world.dice import Dice
 from sprout.world.lexicon import ADJECTIVES, ANIMALS, EMOTIONS, OBJECTS, PLACES_NEAR
 from sprout.world.skills.common import assistant, mentions, some_tools, user
@@ -10,6 +12,7 @@ from sprout.world.types import Problem, Reply, Verdict, final_text
 from sprout.world.wording import articles
 
 NAME, SHARE = "story", 2.0
+STRETCH, STRETCH_SHARE = "story with a feeling", 0.15
 ASKS = ("Write a story with the words {w}.", "Tell me a story with {w}.", "Make up a story that uses {w}.", "I want a story with {w}.",
         "Write a short story. Use {w}.", "A story with {w}, please.")  # fmt: skip
 # A closed list: the likeliest of endless names is made of the likeliest syllables, and stammers (LOG.md).
@@ -49,6 +52,21 @@ def make(world: World, dice: Dice) -> Problem:
     asked = dice.pick(ASKS).format(w=f"{words[0]}, {words[1]} and {words[2]}")
     key = "story:" + ",".join(sorted(words))
     return Problem(NAME, key, (user(asked),), (assistant(story),), story, some_tools(dice), truth={"words": words})
+
+
+def make_stretch(world: World, dice: Dice) -> Problem:
+    """A story with a fourth word, how the hero is to feel. Few demonstrations show it."""
+    problem = make(world, dice)
+    feeling = dice.pick(GOOD)
+    while feeling in problem.truth["words"]:
+        feeling = dice.pick(GOOD)
+    words = [*problem.truth["words"], feeling]
+    dice.shuffle(words)
+    asked = dice.pick(ASKS).format(w=f"{words[0]}, {words[1]}, {words[2]} and {words[3]}")
+    said = problem.answer.split()  # the feeling is the last word
+    reply = " ".join([*said[:-1], f"{feeling}."])
+    key = "story:" + ",".join(sorted(words))
+    return replace(problem, skill=STRETCH, key=key, prompt=(user(asked),), reply=(assistant(reply),), answer=reply, truth={"words": words})
 
 
 def known_words() -> frozenset[str]:
