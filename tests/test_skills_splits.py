@@ -10,7 +10,7 @@ from sprout.common.errors import UserError
 from sprout.common.hashing import SPLITS, split_of
 from sprout.common.messages import Message
 from sprout.world import Dice, Problem, Verdict, World, WorldConfig, build_world
-from sprout.world.skills import SKILLS, Skill, sample
+from sprout.world.skills import SKILLS, STRETCH, Skill, sample
 
 SAMPLES = 100_000
 
@@ -24,7 +24,7 @@ def world() -> World:
 def drawn(world: World) -> list[Problem]:
     """As many problems of every skill."""
     dice, each = Dice(11), SAMPLES // len(SKILLS)
-    return [skill.make(world, dice) for skill in SKILLS.values() for _ in range(each)]
+    return [skill.make(world, dice) for skill in (*SKILLS.values(), *STRETCH.values()) for _ in range(each)]
 
 
 def test_all_sixteen_skills_are_there() -> None:
