@@ -39,7 +39,7 @@ def test_all_sixteen_skills_are_there() -> None:
 def shared(drawn: list[Problem]) -> dict[str, list[tuple[str, ...]]]:
     """By skill, the questions that stand in one split under one key and in another under another key."""
     split_by_question: dict[tuple[str, ...], str] = {}
-    found: dict[str, list[tuple[str, ...]]] = {name: [] for name in SKILLS}
+    found: dict[str, list[tuple[str, ...]]] = {name: [] for name in (*SKILLS, *STRETCH)}
     for problem in drawn:
         question, split = tuple(m.content for m in problem.prompt), split_of(problem.key)
         if split_by_question.setdefault(question, split) != split:
@@ -47,13 +47,13 @@ def shared(drawn: list[Problem]) -> dict[str, list[tuple[str, ...]]]:
     return found
 
 
-@pytest.mark.parametrize("name", list(SKILLS))
+@pytest.mark.parametrize("name", [*SKILLS, *STRETCH])
 def test_no_question_is_in_two_splits(
     drawn: list[Problem], shared: dict[str, list[tuple[str, ...]]], name: str
 ) -> None:
     """A key has one split by construction; what could go wrong is that the same words get two keys, in the same skill
     or in another one, with the same tools or with others."""
-    assert len(drawn) == SAMPLES
+    assert len(drawn) >= SAMPLES
     assert not shared[name], shared[name][:5]
 
 
