@@ -11,7 +11,7 @@ from sprout.tokenizer import Tokenizer, render
 from sprout.world import Dice, Problem, World
 from sprout.world.documents import write_document
 from sprout.world.documents.common import tell
-from sprout.world.skills import SKILLS, STRETCH, sample, skill_of
+from sprout.world.skills import SKILLS, sample
 from sprout.world.skills.common import told_entity
 
 
@@ -27,8 +27,8 @@ def world_texts(world: World, seed: int, split: str = "train") -> Iterator[str]:
 def world_problems(world: World, seed: int, split: str = "train", skills: Sequence[str] = ()) -> Iterator[Problem]:
     """Endless problems of a split, the skills in their shares."""
     dice = Dice(stable_hash("problems", world.config.seed, seed, split))
-    names = list(skills or [*SKILLS, *STRETCH])
-    shares = [skill_of(name).share for name in names]
+    names = list(skills or SKILLS)
+    shares = [SKILLS[name].share for name in names]
     while True:
         yield sample(dice.weighted(names, shares), world, dice, split)
 

@@ -10,7 +10,7 @@ from sprout.common.hashing import stable_hash
 from sprout.engine import Engine, Prompt, Sampling
 from sprout.evals.intervals import wilson
 from sprout.world import Dice, Problem, Verdict, World
-from sprout.world.skills import sample, skill_of, unknown
+from sprout.world.skills import SKILLS, sample, unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def evaluate_skills(
         for p in (problem, problem.twin) if problem.twin else (problem,):
             reply = replies[at]
             at += 1
-            verdict = (check or skill_of(p.skill).check)(p, reply.messages)
+            verdict = (check or SKILLS[p.skill].check)(p, reply.messages)
             ended = reply.finish == "stop"
             right = right and verdict.right and ended
             if p.skill == unknown.NAME:

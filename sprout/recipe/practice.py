@@ -25,13 +25,13 @@ from sprout.recipe.stages import check_problem, checkpoint_folder, done, finish,
 from sprout.rl import ReinforceConfig, reinforce
 from sprout.train.loop import backward_step
 from sprout.world import Problem
-from sprout.world.skills import SKILLS, STRETCH
+from sprout.world.skills import SKILLS
 
 
 def where_tries_differ(s: Session, engine: Engine, problems: int = 16, tries: int = 8) -> list[str]:
     """The skills, first those whose tries at one problem come out most differently (p (1 - p), averaged over validation
     problems): where all are right or all are wrong, a comparison within the group teaches nothing."""
-    asked = [p for p in problems_for(s.world, [*SKILLS, *STRETCH], problems, "validation") if fits(s, p)]
+    asked = [p for p in problems_for(s.world, list(SKILLS), problems, "validation") if fits(s, p)]
     sampling = Sampling(1.0, max_tokens=130, seed=stable_hash(s.config.seed, "tries") % 2**31)
     completions = engine.generate([Prompt(p.prompt, p.tools) for p in asked for _ in range(tries)], sampling)
     spread: dict[str, list[float]] = {}
@@ -72,7 +72,7 @@ def run_reinforce(s: Session) -> None:
     sources: list[Iterator[Problem]] = []
     if s.config.uses_world:
         chosen = where_tries_differ(s, engine)[:1]
-        held_out = problems_for(s.world, chosen, 2 * s.config.eval_problems, "test")
+        held_out = problems_for(s.world, chosen, 3 * s.config.eval_problems, "test")
         endless = world_problems(s.world, stable_hash(s.config.seed, "reinforce"), "train", chosen)
         sources.append(p for p in endless if fits(s, p))
     if gsm8k:
@@ -100,7 +100,7 @@ def run_reinforce(s: Session) -> None:
 
     before = held_out_scores()
     d = s.dial
-    optim = OptimConfig(d.matrix_lr * 0.4, d.embed_lr * 0.16, d.head_lr * 0.4, 0.0, dtype=s.compute.dtype)
+    optim = OptimConfig(d.matrix_lr * 0.35, d.embed_lr * 0.14, d.head_lr * 0.35, 0.0, dtype=s.compute.dtype)
     config = ReinforceConfig(s.plan.reinforce, 24, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
     log = reinforce(
         s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say,

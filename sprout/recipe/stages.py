@@ -27,7 +27,7 @@ from sprout.recipe.sources import feed, fits
 from sprout.tokenizer import Tokenizer
 from sprout.train import train
 from sprout.world import Problem, Reply, Verdict
-from sprout.world.skills import SKILLS, skill_of
+from sprout.world.skills import SKILLS
 
 
 @functools.cache  # what runs is what was loaded, whatever is edited meanwhile
@@ -85,7 +85,7 @@ def take_up(s: Session, stage: str) -> None:
 
 def check_problem(problem: Problem, reply: Reply) -> Verdict:
     """The checker of the problem's skill, GSM8K included."""
-    return check_gsm8k(problem, reply) if problem.skill == "gsm8k" else skill_of(problem.skill).check(problem, reply)
+    return check_gsm8k(problem, reply) if problem.skill == "gsm8k" else SKILLS[problem.skill].check(problem, reply)
 
 
 def evaluate(s: Session, stage: str) -> dict[str, Any]:

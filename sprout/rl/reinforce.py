@@ -40,7 +40,7 @@ class ReinforceConfig:
     temperature: float
     seed: int
     optim: OptimConfig
-    weight: float = 6.0  # of the policy loss where something is rehearsed beside it
+    weight: float = 4.0  # of the policy loss where something is rehearsed beside it
     save_seconds: float = field(default_factory=save_seconds)
 
 

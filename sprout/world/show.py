@@ -16,7 +16,7 @@ from sprout.common.hashing import split_of, stable_hash
 from sprout.common.messages import Message
 from sprout.world.dice import Dice
 from sprout.world.documents import KINDS, SHARES, write_document
-from sprout.world.skills import SKILLS, STRETCH, skill_of
+from sprout.world.skills import SKILLS
 from sprout.world.state import World, almanac_line
 from sprout.world.types import Document, Problem
 
@@ -28,8 +28,8 @@ IN_ALL = 12_000  # documents of the mix
 def show(world: World, what: str = "all", count: int = 2) -> str:
     """`what` is 'all', 'documents', 'skills', 'facts', 'entropy', or the name of a document kind or a skill; `count`
     samples of each. Raises UserError for any other name."""
-    if what not in PARTS and what not in KINDS and what not in (*SKILLS, *STRETCH):
-        names = ", ".join((*PARTS, *dict.fromkeys((*KINDS, *SKILLS, *STRETCH))))
+    if what not in PARTS and what not in KINDS and what not in SKILLS:
+        names = ", ".join((*PARTS, *dict.fromkeys((*KINDS, *SKILLS))))
         raise UserError(f"the world has no {what!r} to show; choose one of {names}.")
     if count < 1:
         raise UserError(f"{count} samples can't be shown; ask for 1 or more.")
@@ -37,7 +37,7 @@ def show(world: World, what: str = "all", count: int = 2) -> str:
     if what in ("all", "facts"):
         parts.append(facts(world, count))
     parts.extend(documents(world, kind, count) for kind in KINDS if what in ("all", "documents", kind))
-    parts.extend(problems(world, name, count) for name in (*SKILLS, *STRETCH) if what in ("all", "skills", name))
+    parts.extend(problems(world, name, count) for name in SKILLS if what in ("all", "skills", name))
     if what in ("all", "entropy"):
         parts.append(entropy(world))
     return "\n\n".join(parts) + "\n"
@@ -102,7 +102,7 @@ def _write(world: World, kind: str, count: int, dice: Dice) -> list[Document]:
 
 def problems(world: World, name: str, count: int) -> str:
     """`count` conversations of a skill, with the key, the split, the answer and the verdict on the reply."""
-    skill, dice = skill_of(name), Dice(stable_hash("show", name))
+    skill, dice = SKILLS[name], Dice(stable_hash("show", name))
     lines = [_heading(f"Skill: {name} (share {skill.share:g})")]
     for _ in range(count):
         problem = skill.make(world, dice)
@@ -115,7 +115,7 @@ def problems(world: World, name: str, count: int) -> str:
 
 
 def _verdict(problem: Problem) -> str:
-    verdict = skill_of(problem.skill).check(problem, problem.reply)
+    verdict = SKILLS[problem.skill].check(problem, problem.reply)
     answer = problem.answer if len(problem.answer) <= 40 else problem.answer[:37] + "..."
     return f"answer {answer!r}, " + ("checked" if verdict.right else f"WRONG: {verdict.why}")
 

@@ -49,18 +49,9 @@ SKILLS: dict[str, Skill] = {
     )
 }  # fmt: skip
 
-# A stretch of a skill that demonstrations show too rarely for it to be mastered: something for reinforcement.
-STRETCH: dict[str, Skill] = {m.STRETCH: Skill(m.STRETCH, m.STRETCH_SHARE, m.make_stretch, m.check) for m in (story,)}
-
-
-def skill_of(name: str) -> Skill:
-    """The skill of this name, a stretched one included."""
-    return SKILLS[name] if name in SKILLS else STRETCH[name]
-
-
 def sample(name: str, world: World, dice: Dice, split: str) -> Problem:
     """A problem of the skill from one split ('train', 'validation' or 'test'), by the hash of its key."""
-    make, bits = skill_of(name).make, dice.bits
+    make, bits = SKILLS[name].make, dice.bits
     for _ in range(20_000):
         dice.bits = bits  # what was drawn and put back says nothing
         problem = make(world, dice)
@@ -69,4 +60,4 @@ def sample(name: str, world: World, dice: Dice, split: str) -> Problem:
     raise UserError(f"the skill {name} has no {split} problem in this world; make the world larger.")
 
 
-__all__ = ["SKILLS", "STRETCH", "Skill", "sample", "skill_of"]
+__all__ = ["SKILLS", "Skill", "sample"]

@@ -7,7 +7,7 @@ from sprout.world.skills.common import assistant, stepwise, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict
 
-NAME, SHARE = "arithmetic", 2.7
+NAME, SHARE = "arithmetic", 2.5
 PLACES = ("ones", "tens", "hundreds", "thousands")
 ASKS = ("What is {e}?", "{e}", "{e} = ?", "Work out {e}.", "Please work out {e}.", "Calculate {e}.", "How much is {e}?",
         "Can you tell me {e}?", "I need {e}.", "Solve {e}.", "What do you get for {e}?", "Do the sum {e}.", "Tell me what {e} is.",

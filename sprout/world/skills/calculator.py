@@ -11,7 +11,7 @@ from sprout.world.skills.common import answer_line, assistant, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 
-NAME, SHARE = "calculator", 0.9
+NAME, SHARE = "calculator", 0.8
 
 
 def make(world: World, dice: Dice) -> Problem:

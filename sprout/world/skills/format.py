@@ -13,7 +13,7 @@ from sprout.world.skills.common import assistant, exact, some_tools, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 
-NAME, SHARE = "format", 3.2
+NAME, SHARE = "format", 3.5
 KINDS = {
     "animals": ANIMALS, "colours": COLOURS, "foods": FOODS, "plants": PLANTS, "instruments": INSTRUMENTS, "trades": TRADES,
     "rooms": ROOMS, "objects": OBJECTS, "qualities": ADJECTIVES,

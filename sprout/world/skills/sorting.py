@@ -10,7 +10,7 @@ from sprout.world.skills.common import assistant, some_tools, stepwise, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict
 
-NAME, SHARE = "sorting", 2.0
+NAME, SHARE = "sorting", 1.8
 ASKS = {
     "sort": ("Sort {i}.", "Put in order: {i}.", "Order these: {i}.", "Please sort {i}.", "Sort from small to large: {i}."),
     "largest": ("Which is the largest: {i}?", "What is the largest of {i}?", "Find the largest: {i}.", "Name the largest of {i}."),

@@ -8,7 +8,7 @@ from sprout.world.skills.common import assistant, some_tools, stepwise, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict
 
-NAME, SHARE = "spelling", 2.6
+NAME, SHARE = "spelling", 2.8
 ASKS = {
     "spell": ("Spell {w}.", "How do you spell {w}?", "How is the word {w} spelled?", "Please spell the word {w}."),
     "reverse": ("Spell {w} backwards.", "What is {w} backwards?", "Reverse the word {w}.", "Write {w} from back to front."),
@@ -23,7 +23,7 @@ ASKS = {
 def make(world: World, dice: Dice) -> Problem:
     """One of six tasks on a word of the lexicon; replies spell the word first, letters numbered or held against the one
     to count, which makes the rest easy."""
-    task, word = dice.weighted(tuple(ASKS), (1.5, 1.5, 0.8, 3.5, 0.6, 0.6)), dice.pick(SHORT_WORDS)
+    task, word = dice.weighted(tuple(ASKS), (1.5, 2.5, 0.8, 3.5, 0.6, 0.6)), dice.pick(SHORT_WORDS)
     letter = dice.pick(word) if dice.chance(0.7) else dice.pick("aeiouslrtn")
     spelled = " ".join(word)
     numbered = [f"{i} {c}" for i, c in enumerate(word, 1)]

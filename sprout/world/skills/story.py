@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sprout.world.dice import Dice
 from sprout.world.lexicon import ADJECTIVES, ANIMALS, EMOTIONS, OBJECTS, PLACES_NEAR
+from sprout.world.names import ENDS_FIRST, make_name
 from sprout.world.skills.common import assistant, mentions, some_tools, user
 from sprout.world.state import World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 from sprout.world.wording import articles
 
 NAME, SHARE = "story", 2.0
-STRETCH, STRETCH_SHARE = "story with a feeling", 0.15
 ASKS = ("Write a story with the words {w}.", "Tell me a story with {w}.", "Make up a story that uses {w}.", "I want a story with {w}.",
         "Write a short story. Use {w}.", "A story with {w}, please.")  # fmt: skip
-# A closed list: the likeliest of endless names is made of the likeliest syllables, and stammers (LOG.md).
-HEROES = tuple(
-    "Anna Bruno Carla Dino Elsa Felix Greta Hugo Ida Jonas Karla Leo Mona Nils Olga Paul Rita Simon Tina Udo Vera Willem Xenia "
-    "Yara Zeno Alma Boris Clara David Emil Frida Gustav Hanna Igor Julia Klaus Lotte Mario Nina Oskar Petra Stefan Tilda "
-    "Ulla Viktor Wanda".split()
-)
+# Well-known names, and how often the hero has one of them; else one made of syllables. Of made names alone the likeliest
+# is made of the likeliest syllables, and stammers (LOG.md).
+HEROES = tuple("Anna Bruno Carla Dino Elsa Felix Greta Hugo Ida Jonas Karla Leo Mona Nils Olga Paul Rita Simon Tina Udo Vera "
+               "Willem Yara Zeno".split())  # fmt: skip
+KNOWN_HERO = 0.6
 OPENINGS = (
     "Once there was a {j} {a} named {n}.",
     "{n} was a {j} {a}.",
@@ -44,7 +41,8 @@ GOOD = ("happy", "glad", "proud", "grateful", "excited")
 def make(world: World, dice: Dice) -> Problem:
     """An animal, a thing and an adjective in any order are to be used; the animal is the hero who wants the thing."""
     animal, thing, adjective = dice.pick(ANIMALS), dice.pick(OBJECTS), dice.pick(ADJECTIVES)
-    place, name, feeling = dice.pick(PLACES_NEAR), dice.pick(HEROES), dice.pick(GOOD)
+    place, feeling = dice.pick(PLACES_NEAR), dice.pick(GOOD)
+    name = dice.pick(HEROES) if dice.chance(KNOWN_HERO) else make_name(dice, ENDS_FIRST)
     parts = [dice.pick(OPENINGS), dice.pick(WANTS), dice.pick(TRIES), dice.pick(ENDINGS)]
     story = articles(" " + " ".join(parts).format(j=adjective, a=animal, n=name, o=thing, p=place, e=feeling))[1:]
     words = [animal, thing, adjective]
@@ -52,21 +50,6 @@ def make(world: World, dice: Dice) -> Problem:
     asked = dice.pick(ASKS).format(w=f"{words[0]}, {words[1]} and {words[2]}")
     key = "story:" + ",".join(sorted(words))
     return Problem(NAME, key, (user(asked),), (assistant(story),), story, some_tools(dice), truth={"words": words})
-
-
-def make_stretch(world: World, dice: Dice) -> Problem:
-    """A story with a fourth word, how the hero is to feel. Few demonstrations show it."""
-    problem = make(world, dice)
-    feeling = dice.pick(GOOD)
-    while feeling in problem.truth["words"]:
-        feeling = dice.pick(GOOD)
-    words = [*problem.truth["words"], feeling]
-    dice.shuffle(words)
-    asked = dice.pick(ASKS).format(w=f"{words[0]}, {words[1]}, {words[2]} and {words[3]}")
-    said = problem.answer.split()  # the feeling is the last word
-    reply = " ".join([*said[:-1], f"{feeling}."])
-    key = "story:" + ",".join(sorted(words))
-    return replace(problem, skill=STRETCH, key=key, prompt=(user(asked),), reply=(assistant(reply),), answer=reply, truth={"words": words})
 
 
 def known_words() -> frozenset[str]:

@@ -21,7 +21,7 @@ from sprout.world.state import RELATIONS, World
 from sprout.world.types import Problem, Reply, Verdict, final_text
 from sprout.world.wording import ask
 
-NAME, SHARE = "unknown", 1.1
+NAME, SHARE = "unknown", 1.3
 
 ADMITS = ("do not know", "don't know", "never heard of")
 WITHOUT_NAME = ("i do not know.", "i do not know that.", "sorry, i do not know.", "i don't know.")
