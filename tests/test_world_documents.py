@@ -143,7 +143,7 @@ def test_programs_print_what_they_say(many: list[Document]) -> None:
         ):
             sums += 1
             assert sum(map(int, found[1].split(", "))) == int(found[2])
-    assert sums > 20
+    assert sums > 10
 
 
 @pytest.mark.parametrize("relation", SAY)

@@ -89,7 +89,7 @@ ASK_FRAMES = (
     "{q}?",
     "{q}?",
     "please tell me, {q}?",
-    "tell me, {q}?",
+    "may I ask, {q}?",
     "one question: {q}?",
     "I wonder, {q}?",
     "say, {q}?",
