@@ -40,3 +40,27 @@ def test_reward_rises(tokenizer, tmp_path):
     first, last = (sum(e["reward"] for e in part) / 5 for part in (log[:5], log[-5:]))
     assert last > first + 0.2, (first, last)
     assert {"all_right", "all_wrong", "length", "cut", "entropy", "kl"} <= set(log[0])
+
+
+def test_rehearsal_goes_on_where_practice_teaches_nothing(tokenizer, tmp_path):
+    """All tries wrong: no advantage, and what changes the weights is the rehearsal, once a step."""
+    problem = Problem("any", "k", (Message("user", "Hello."),), (Message("assistant", ""),), "")
+
+    def trained(name: str, rehearse: bool) -> tuple[GPT, list[int]]:
+        model, steps = GPT(GPTConfig(tokenizer.vocab_size, 64, 1, 32, 1, 1, 32, 48), seed=1), []
+
+        def one(step: int) -> None:
+            steps.append(step)
+            assert model.head is not None
+            model.head.sum().backward()
+
+        config = ReinforceConfig(3, 2, 2, 4, 1.0, 3, OptimConfig(0.01, 0.01, 0.02))
+        check = lambda p, reply: Verdict(False)  # noqa: E731
+        reinforce(model, tokenizer, {}, itertools.repeat(problem), check, config, tmp_path / name, rehearse=one if rehearse else None)
+        return model, steps
+
+    fresh = GPT(GPTConfig(tokenizer.vocab_size, 64, 1, 32, 1, 1, 32, 48), seed=1)
+    (alone, none), (beside, steps) = trained("alone", False), trained("beside", True)
+    assert none == [] and steps == [0, 1, 2]
+    assert alone.head is not None and beside.head is not None and fresh.head is not None
+    assert alone.head.equal(fresh.head) and not beside.head.equal(fresh.head)
