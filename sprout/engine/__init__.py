@@ -4,10 +4,10 @@ are what the model may call, `batch.py` runs many conversations at once, `engine
 from sprout.engine.calculator import calculate
 from sprout.engine.engine import Engine
 from sprout.engine.sampling import choose, filter_logits, log_probability, uniform
-from sprout.engine.tools import Tool, Toolbox, calculator, lookup, run_tool, toolbox_for
-from sprout.engine.types import Completion, Event, Prompt, Sampling
+from sprout.engine.tools import calculator, lookup, run_tool, toolbox_for
+from sprout.engine.types import Busy, Completion, Event, Prompt, Sampling, Token, TooLong, Tool, Toolbox
 
 __all__ = [
-    "Completion", "Engine", "Event", "Prompt", "Sampling", "Tool", "Toolbox", "calculate", "calculator", "choose",
-    "filter_logits", "log_probability", "lookup", "run_tool", "toolbox_for", "uniform",
+    "Busy", "Completion", "Engine", "Event", "Prompt", "Sampling", "Token", "TooLong", "Tool", "Toolbox", "calculate",
+    "calculator", "choose", "filter_logits", "log_probability", "lookup", "run_tool", "toolbox_for", "uniform",
 ]  # fmt: skip

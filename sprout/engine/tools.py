@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from sprout.common.messages import ToolCall
 from sprout.engine.calculator import calculate
+from sprout.engine.types import Tool, Toolbox
 from sprout.world import World
 
 LONGEST_RESULT = 400  # characters; what is longer is cut and ends in '...'
@@ -20,26 +20,12 @@ JSON_TYPES: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """`run` takes the call's arguments by name and returns text; `parameters` is their JSON schema (an object). An
-    exception becomes the result 'Error: ...'."""
-
-    name: str
-    description: str
-    parameters: dict[str, Any]
-    run: Callable[..., str]
-
-
-Toolbox = dict[str, Tool]
-
-
 def run_tool(toolbox: Toolbox, allowed: Sequence[str], call: ToolCall | None) -> str:
     """The result of a call as text; None is a malformed one. Whatever goes wrong is a result as well: 'Error: ...'."""
     if call is None:
         return MALFORMED
     tool = toolbox.get(call.name) if call.name in allowed else None
-    if tool is None:
+    if tool is None or tool.run is None:
         return _cut(f"Error: there is no tool {call.name[:40]}")
     try:
         arguments = json.loads(call.arguments)
