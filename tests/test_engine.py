@@ -12,10 +12,10 @@ from torch import Tensor
 
 from sprout.common.errors import UserError
 from sprout.common.messages import Message, ToolCall
-from sprout.engine import Completion, Engine, Prompt, Sampling, Tool, toolbox_for
+from sprout.engine import Completion, Decoder, Engine, KVCache, Prompt, Sampling, Tool, Toolbox, toolbox_for
 from sprout.engine.batch import MOST_CALLS, Batch
 from sprout.engine.tools import MALFORMED, one_text
-from sprout.model import GPT, GPTConfig, KVCache
+from sprout.model import GPT, GPTConfig
 from sprout.tokenizer import Tokenizer, prompt_ids, render
 
 WORDS = "The quick brown fox asked Mira what 12 + 30 may be. Ünïcode 🦊 calculator expression lookup name answer is 42."
@@ -54,7 +54,7 @@ def prompts(n: int) -> list[Prompt]:
     return [user((WORDS * 2)[i : i + 1 + (i * 37) % 60]) for i in range(n)]
 
 
-class Actor(GPT):
+class Actor(Decoder):
     """Says what it is told: `lines` are the replies' ids in turn, each ending in <|end|>; after the n-th header comes
     the n-th line. It knows where it is from the tokens in front of it, which it keeps by row and position."""
 
@@ -63,10 +63,7 @@ class Actor(GPT):
         self.memory: dict[int, dict[int, int]] = {}
         return self
 
-    def step(
-        self, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor, last: Tensor | None = None
-    ) -> Tensor:
-        assert last is not None
+    def step(self, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor, last: Tensor) -> Tensor:
         out = torch.zeros(len(ids), self.config.vocab_size)
         for b, row in enumerate(torch.arange(cache.k.shape[1])[rows].tolist()):
             memory = self.memory.setdefault(row, {})
@@ -77,6 +74,11 @@ class Actor(GPT):
                 line = self.lines[min(len(headers), len(self.lines)) - 1]
                 out[b, line[min(len(past) - headers[-1] - 1, len(line) - 1)]] = 50
         return out
+
+
+def actor(tokenizer: Tokenizer, config: GPTConfig, lines: Sequence[Sequence[int]], toolbox: Toolbox | None = None) -> Engine:
+    """An engine whose model says `lines`."""
+    return Engine(GPT(config), tokenizer, toolbox, decoder=lambda model: Actor(model).play(tokenizer, lines))
 
 
 def call_ids(tokenizer: Tokenizer, text: str, before: str = "") -> list[int]:
@@ -91,7 +93,7 @@ def text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
 def act(
     tokenizer: Tokenizer, lines: Sequence[Sequence[int]], context: int = 256, tools: tuple[str, ...] = ("calculator",)
 ) -> Completion:
-    engine = Engine(Actor(shape(tokenizer, context)).play(tokenizer, lines), tokenizer, toolbox_for(None))
+    engine = actor(tokenizer, shape(tokenizer, context), lines, toolbox_for(None))
     return engine.generate([Prompt((Message("user", "12 + 30?"),), tools)], Sampling(max_tokens=200))[0]
 
 
@@ -102,7 +104,7 @@ def act(
 def test_cached_logits_are_the_uncached_ones(tokenizer: Tokenizer, model: GPT) -> None:
     """Rows of different lengths, filled in groups with padding and then token by token, against whole forwards."""
     generator = np.random.default_rng(0)
-    batch = Batch(model, tokenizer, {}, 6)
+    batch = Batch(Decoder(model), tokenizer, {}, 6)
     lengths = [3, 40, 41, 7, 90, 1]
     rows = [generator.integers(0, 256, n) for n in lengths]
     for i, ids in enumerate(rows):
@@ -172,15 +174,15 @@ def test_control_tokens_are_never_chosen(tokenizer: Tokenizer) -> None:
     config = GPTConfig(tokenizer.vocab_size + 9, 96, 2, 32, 4, 2, 8, 64)
     special = tokenizer.specials
 
-    class Eager(GPT):
-        def step(self, *args: object, **named: object) -> Tensor:
+    class Eager(Decoder):
+        def step(self, *args: object, **named: object) -> Tensor:  # type: ignore[override]
             logits = torch.zeros(len(args[0]), config.vocab_size)  # type: ignore[arg-type]
             logits[:, [i for name, i in special.items() if name not in ("<|end|>", "<|call|>")]] = 30
             logits[:, tokenizer.vocab_size :] = 30
             logits[:, special["<|call|>"]] = 20
             return logits
 
-    engine = Engine(Eager(config), tokenizer, toolbox_for(None))
+    engine = Engine(GPT(config), tokenizer, toolbox_for(None), decoder=Eager)
     plain, tooled = engine.generate(
         [user("fox"), Prompt((Message("user", "fox"),), ("calculator",))], Sampling(1.0, max_tokens=40)
     )
@@ -240,7 +242,7 @@ def test_many_rows_with_tools_at_different_times(tokenizer: Tokenizer) -> None:
     """Rows that read results token by token, beside others that write, say the same as alone."""
     box = {"echo": Tool("echo", "", one_text("text", ""), lambda text: text * 7)}
 
-    class Caller(GPT):
+    class Caller(Decoder):
         """A random model that likes to call."""
 
         def step(self, ids: Tensor, *args: object, **named: object) -> Tensor:  # type: ignore[override]
@@ -249,14 +251,13 @@ def test_many_rows_with_tools_at_different_times(tokenizer: Tokenizer) -> None:
             logits[:, tokenizer.specials["<|end|>"]] += 9
             return logits
 
-    caller = Caller(shape(tokenizer, 160))
-    caller.load_state_dict(random_model(shape(tokenizer, 160)).state_dict())
+    caller = random_model(shape(tokenizer, 160))
     asked = [replace(p, tools=("echo",)) for p in prompts(16)]
     sampling = Sampling(1.0, max_tokens=60, seed=3)
-    together = Engine(caller, tokenizer, box, 8).generate(asked, sampling)
+    together = Engine(caller, tokenizer, box, 8, Caller).generate(asked, sampling)
     assert sum(m.role == "tool" for c in together for m in c.messages) > 10
     for i, (p, c) in enumerate(zip(asked, together, strict=True)):
-        (alone,) = Engine(caller, tokenizer, box).generate([p], replace(sampling, seed=3 + i))
+        (alone,) = Engine(caller, tokenizer, box, decoder=Caller).generate([p], replace(sampling, seed=3 + i))
         assert alone.ids == c.ids and alone.messages == c.messages and alone.sampled == c.sampled
 
 
@@ -266,13 +267,11 @@ def test_many_rows_with_tools_at_different_times(tokenizer: Tokenizer) -> None:
 def test_finish_reasons(tokenizer: Tokenizer, model: GPT) -> None:
     (long,) = Engine(model, tokenizer).generate([user("fox")], Sampling(1.0, max_tokens=7, seed=1))
     assert long.finish == "length" and len(long.ids) == 7
-    endless = Actor(shape(tokenizer, 40)).play(tokenizer, [tokenizer.encode("a") * 99])
-    (full,) = Engine(endless, tokenizer).generate([user("fox")], Sampling(max_tokens=500))
+    endless = actor(tokenizer, shape(tokenizer, 40), [tokenizer.encode("a") * 99])
+    (full,) = endless.generate([user("fox")], Sampling(max_tokens=500))
     assert full.finish == "context" and len(full.prompt_ids) + len(full.ids) == 40
     assert act(tokenizer, [text_ids(tokenizer, "ok")], tools=()).finish == "stop"
-    cut = Engine(
-        Actor(shape(tokenizer)).play(tokenizer, [call_ids(tokenizer, "calculator {}")]), tokenizer, toolbox_for(None)
-    )
+    cut = actor(tokenizer, shape(tokenizer), [call_ids(tokenizer, "calculator {}")], toolbox_for(None))
     prompt = Prompt((Message("user", "?"),), ("calculator",))
     n = len(call_ids(tokenizer, "calculator {}"))
     (at_call,) = cut.generate([prompt], Sampling(max_tokens=n))
@@ -348,7 +347,7 @@ def test_the_stream_tells_of_tools_and_splits_no_character(tokenizer: Tokenizer)
         call_ids(tokenizer, "oops"),
         text_ids(tokenizer, "Ü 42 🦊"),
     ]
-    engine = Engine(Actor(shape(tokenizer, 256)).play(tokenizer, lines), tokenizer, toolbox_for(None))
+    engine = actor(tokenizer, shape(tokenizer, 256), lines, toolbox_for(None))
     events = list(engine.stream(Prompt((Message("user", "?"),), ("calculator",)), Sampling()))
     told = [(e.kind, e.call or e.text) for e in events if e.kind in ("call", "result")]
     assert told == [("call", call), ("result", "42"), ("call", "oops"), ("result", MALFORMED)]

@@ -39,7 +39,7 @@ def draw(logits: torch.Tensor, n: int, temperature: float = 1.0, top_k: int = 0,
     luck = torch.from_numpy(uniform(np.arange(n, dtype=np.uint64), np.zeros(n, np.int64)))
     rows = logits.expand(n, -1)
     t, k, p = torch.full((n,), temperature), torch.full((n,), top_k), torch.full((n,), top_p)
-    return torch.bincount(choose(rows, t, k, p, luck), minlength=logits.shape[-1]) / n
+    return torch.bincount(choose(rows, t, k, p, torch.zeros(n), luck), minlength=logits.shape[-1]) / n
 
 
 def test_draws_follow_the_distribution() -> None:
@@ -60,7 +60,7 @@ def test_the_edges_of_luck_stay_inside() -> None:
     logits = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf]]).expand(2, -1)
     one = torch.ones(2)
     got = choose(
-        logits, one, torch.zeros(2, dtype=torch.long), one, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
+        logits, one, torch.zeros(2, dtype=torch.long), one, torch.zeros(2), torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
     )
     assert got.tolist() == [1, 2]
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from sprout.common.errors import UserError
-from sprout.model import GPT, GPTConfig, KVCache
+from sprout.engine import Decoder, KVCache
+from sprout.model import GPT, GPTConfig
 from sprout.model.count import cache_bytes_per_token, flops_per_token, parameters
 from sprout.model.dial import dial, shape_of
 from sprout.model.hf import load_hf, save_hf
@@ -61,12 +62,13 @@ def test_cached_logits_equal_uncached():
     model = shaken(GPTConfig(100, 32, 2, 32, 2, 1, 16, 48))
     ids = torch.randint(0, 100, (3, 20))
     whole = model.logits(model(ids))
-    cache = KVCache.empty(model.config, 3)
-    first = model.step(ids[:, :7], cache, slice(0, 3), torch.zeros(3, dtype=torch.int64))
-    assert (first - whole[:, :7]).abs().max() < 1e-4
+    cache, decoder = KVCache.empty(model.config, 3), Decoder(model)
+    none, zero = torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
+    first = decoder.step(ids[:, :7], cache, slice(0, 3), none, zero + 6)
+    assert (first - whole[:, 6]).abs().max() < 1e-4
     for t in range(7, 20):
-        one = model.step(ids[:, t : t + 1], cache, slice(0, 3), torch.full((3,), t))
-        assert (one[:, 0] - whole[:, t]).abs().max() < 1e-4
+        one = decoder.step(ids[:, t : t + 1], cache, slice(0, 3), torch.full((3,), t), zero)
+        assert (one - whole[:, t]).abs().max() < 1e-4
 
 
 @torch.no_grad()
@@ -86,8 +88,8 @@ def test_counts_equal_brute_force(depth):
     shape = shape_of(depth, 600, 64)
     model = GPT(shape)
     assert parameters(shape) == sum(p.numel() for p in model.parameters())
-    cache = KVCache.empty(shape, 1, 1)
-    assert cache_bytes_per_token(shape) == (cache.k.numel() + cache.v.numel()) * 4
+    cache = KVCache.empty(shape, 1)
+    assert cache_bytes_per_token(shape) * shape.context == (cache.k.numel() + cache.v.numel()) * 4
 
 
 def test_flops_equal_the_products_run():

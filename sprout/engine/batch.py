@@ -18,15 +18,19 @@ import torch
 from torch import Tensor
 
 from sprout.common.errors import UserError
-from sprout.common.messages import Message
-from sprout.engine.sampling import choose, log_probability, uniform
-from sprout.engine.tools import Toolbox, run_tool
-from sprout.engine.types import Completion, Prompt, Sampling
-from sprout.model import GPT, KVCache
+from sprout.common.messages import Message, ToolCall
+from sprout.engine.constraint import Guide
+from sprout.engine.decoder import Decoder, KVCache
+from sprout.engine.prefixes import PrefixStore
+from sprout.engine.sampling import choose, log_probability, penalise, uniform
+from sprout.engine.tools import run_tool
+from sprout.engine.types import Completion, Prompt, Sampling, Token, Toolbox
+from sprout.engine.writer import Writer
 from sprout.tokenizer import Tokenizer, parse_assistant
 
 MOST_CALLS = 4  # tool calls in a reply; after these the model can't choose <|call|>
 CHUNK = 512  # tokens of a row that a fill shows at once
+SHARE = 256  # tokens that wait and are shown between two steps, so that a long prompt doesn't hold up the others
 WASTE = 32  # tokens of padding that cost as much as another call (1.2 ms against 0.04 ms a token, 1.2M parameters)
 LARGEST_SCORES = 1 << 26  # numbers in a fill's attention scores: 256 MB
 
@@ -35,11 +39,23 @@ LARGEST_SCORES = 1 << 26  # numbers in a fill's attention scores: 256 MB
 class Request:
     """What is asked of a row, and the messages written so far."""
 
-    number: int
     prompt: Prompt
     prompt_ids: list[int]
     sampling: Sampling
+    form: Guide | None = None  # of the reply's text, at its beginning
+    calls: Guide | None = None  # of a call, at its beginning
+    number: int = 0
     messages: list[Message] = field(default_factory=list)
+    guide: Guide | None = None  # of what is being written now
+    writer: Writer | None = None  # where somebody reads along, or a stop text may come
+    alternatives: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
+    cached: int = 0
+    away: np.ndarray | None = None  # the row's record while a slow tool works
+    stuck: bool = False  # its grammar leaves nothing
+
+    def own(self, call: ToolCall | None) -> bool:
+        """Whether the caller has to run it."""
+        return call is not None and any(tool.name == call.name for tool in self.prompt.own)
 
 
 def row_type(context: int) -> np.dtype:
@@ -54,24 +70,34 @@ def row_type(context: int) -> np.dtype:
             ("calls", np.int64),  # tool calls so far
             ("calling", np.bool_),  # the message being written has a call
             ("tools", np.bool_), ("stop", np.int64),  # may call tools; the id that ends a message
-            ("temperature", np.float32), ("top_k", np.int64), ("top_p", np.float32), ("seed", np.uint64),
+            ("must", np.bool_), ("guided", np.bool_), ("penalised", np.bool_),  # the next is a call; a grammar; a penalty
+            ("followed", np.bool_),  # token by token, for a grammar or a reader
+            ("kept", np.bool_),  # the prompt's blocks are in the prefix store
+            ("temperature", np.float32), ("top_k", np.int64), ("top_p", np.float32), ("min_p", np.float32),
+            ("alternatives", np.int64), ("seed", np.uint64), ("number", np.int64),
         ],
         align=True,
     )  # fmt: skip
 
 
 class Batch:
-    """Up to `size` conversations. `add` takes them in, `step` gives each a token and hands out the finished ones."""
+    """Up to `size` conversations. `add` takes them in, `step` gives each a token and hands out those that end.
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, toolbox: Toolbox, size: int) -> None:
-        config, special = model.config, tokenizer.specials
-        self.model, self.tokenizer, self.toolbox, self.size = model, tokenizer, toolbox, size
-        self.device = model.embed.device
+    With `eager`, what waits is shown to the model soon, at most SHARE tokens between two steps: each reply begins
+    early. Without, it is shown once that pays for all together.
+    """
+
+    def __init__(
+        self, decoder: Decoder, tokenizer: Tokenizer, toolbox: Toolbox, size: int, blocks: int = 0, eager: bool = False
+    ) -> None:
+        config, special = decoder.config, tokenizer.specials
+        self.decoder, self.tokenizer, self.toolbox, self.size, self.eager = decoder, tokenizer, toolbox, size, eager
+        self.config, self.device = config, decoder.device
         self.rows = np.zeros(size, row_type(config.context))
         self.requests: list[Request] = []
         with torch.inference_mode():
-            cache = KVCache.empty(config, size)
-            self.cache = KVCache(cache.k.to(self.device), cache.v.to(self.device))
+            self.cache = KVCache.empty(config, size, self.device)
+            self.prefixes = PrefixStore(config, blocks, self.device) if blocks else None
         self.call, self.end, self.start = special["<|call|>"], special["<|end|>"], special["<|endoftext|>"]
         # Headers and results are placed here alone: the model can't pass its words off as a tool's or the user's.
         never = [special[f"<|{role}|>"] for role in ("system", "user", "assistant", "tool")]
@@ -80,54 +106,87 @@ class Batch:
     def __len__(self) -> int:
         return len(self.requests)
 
+    @torch.inference_mode()
     def add(self, requests: Sequence[Request]) -> None:
-        """Take in new conversations; there must be room, and their prompts must be shorter than the context."""
+        """Take in conversations; there must be room, and their prompts must be shorter than the context."""
         for request in requests:
-            row, n, sampling = self.rows[len(self.requests)], len(request.prompt_ids), request.sampling
-            row["ids"][:n] = request.prompt_ids
-            row["sampled"], row["logprobs"] = False, 0
-            row["length"], row["seen"], row["turn"] = n, 0, n
-            row["left"], row["calls"], row["calling"] = sampling.max_tokens, 0, False
-            row["tools"] = bool(request.prompt.tools)
-            row["stop"] = self.end if request.prompt.text is None else self.start
-            row["temperature"], row["top_k"], row["top_p"] = sampling.temperature, sampling.top_k, sampling.top_p
-            row["seed"] = sampling.seed % 2**64
+            i, sampling, prompt = len(self.requests), request.sampling, request.prompt
+            row, n = self.rows[i], len(request.prompt_ids)
+            if request.away is not None:  # it comes back with a result, and with all that is known about it
+                self.rows[i] = request.away
+                request.away = None
+                row["seen"] = 0
+            else:
+                row["ids"][:n] = request.prompt_ids
+                row["sampled"], row["logprobs"] = False, 0
+                row["length"], row["seen"], row["turn"], row["number"] = n, 0, n, request.number
+                row["left"], row["calls"], row["calling"], row["kept"] = sampling.max_tokens, 0, False, False
+                row["tools"], row["must"] = bool(prompt.names), prompt.call != "auto"
+                row["stop"] = self.end if prompt.text is None else self.start
+                for name in ("temperature", "top_k", "top_p", "min_p", "alternatives"):
+                    row[name] = getattr(sampling, name)
+                row["penalised"] = (sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty) != (1, 0, 0)
+                row["seed"] = sampling.seed % 2**64
+                row["followed"] = bool(request.writer or request.form or request.calls)
+                self._guide(row, request, request.form)
+            if self.prefixes:
+                row["seen"] = self.prefixes.fetch(row["ids"][: row["length"] - 1], self.cache, i)
+                request.cached = request.cached or min(int(row["seen"]), n)
             self.requests.append(request)
 
+    def _guide(self, row: np.void, request: Request, at_beginning: Guide | None) -> None:
+        request.guide = at_beginning.copy() if at_beginning else None
+        row["guided"] = at_beginning is not None
+
     @torch.inference_mode()
-    def step(self) -> list[tuple[Request, Completion]]:
-        """Show every row one token more and choose the next where that was its last; the rows that this finished."""
+    def step(self) -> list[tuple[Request, Completion | None]]:
+        """Show every row one token more and choose the next where that was its last. The rows that this ended, each
+        with its completion, or None where a slow tool has to be run before it goes on."""
         self._fill()
         B = len(self.requests)
-        r, every = self.rows[:B], np.arange(B)
-        ids = r["ids"][every, r["seen"]][:, None]
+        r = self.rows[:B]
+        ids = r["ids"][np.arange(B), r["seen"]][:, None]
         logits = self._forward(ids, slice(0, B), r["seen"], np.zeros(B, np.int64))
         r["seen"] += 1
-        ready = np.flatnonzero(r["seen"] == r["length"])  # the others are still reading what a tool answered
-        chosen, logprobs = self._choose(logits if len(ready) == B else logits[self._tensor(ready)], r[ready])
+        ready = np.flatnonzero(r["seen"] == r["length"])  # the others are still reading
+        if self.prefixes:
+            for i in ready[~r["kept"][ready]].tolist():
+                self._keep(i)
+        chosen, logprobs = self._choose(logits if len(ready) == B else logits[self._tensor(ready)], ready)
         at = r["length"][ready]
         r["ids"][ready, at], r["logprobs"][ready, at], r["sampled"][ready, at] = chosen, logprobs, True
         r["length"][ready] += 1
         r["left"][ready] -= 1
         r["calling"][ready] |= chosen == self.call
-        halted = (chosen == r["stop"][ready]) | (r["left"][ready] == 0) | (at + 1 == self.model.config.context)
-        finished = [(int(i), finish) for i in ready[halted] if (finish := self._halt(int(i)))]
-        done = [(self.requests[i], self._completion(i, finish)) for i, finish in finished]
-        for i, _ in reversed(finished):
+        r["must"][ready] = False
+        halted = (chosen == r["stop"][ready]) | (r["left"][ready] == 0) | (at + 1 == self.config.context)
+        halted |= self._follow(ready, chosen, logprobs)
+        ended = [(int(i), finish) for i in ready[halted] if (finish := self._halt(int(i)))]
+        done = []
+        for i, finish in ended:
+            request = self.requests[i]
+            if request.writer and finish != "away":
+                request.writer.finish()
+            if self.prefixes:
+                self._keep(i)
+            if finish == "away":
+                request.away = self.rows[i].copy()
+            done.append((request, None if finish == "away" else self._completion(i, finish)))
+        for i, _ in reversed(ended):
             self._remove(i)
         return done
 
-    def _forward(self, ids: np.ndarray, rows: Tensor | slice, seen: np.ndarray, last: np.ndarray) -> Tensor:
-        """Show ids (B, T) to the model, which has seen `seen` (B,) tokens of each row: logits (B, V) at `last` (B,).
+    def cancel(self, number: int) -> bool:
+        """Let a conversation go; whether it was here."""
+        for i, request in enumerate(self.requests):
+            if request.number == number:
+                self._remove(i)
+                return True
+        return False
 
-        Always in float32, whatever the model was trained in: a reply and its log-probabilities then depend on the
-        weights alone.
-        """
-        dtype, self.model.dtype = self.model.dtype, torch.float32
-        try:
-            return self.model.step(self._tensor(ids), self.cache, rows, self._tensor(seen), self._tensor(last))
-        finally:
-            self.model.dtype = dtype
+    def _forward(self, ids: np.ndarray, rows: Tensor | slice, seen: np.ndarray, last: np.ndarray) -> Tensor:
+        """Show ids (B, T) to the model, which has seen `seen` (B,) tokens of each row: logits (B, V) at `last` (B,)."""
+        return self.decoder.step(self._tensor(ids), self.cache, rows, self._tensor(seen), self._tensor(last))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
@@ -136,24 +195,29 @@ class Batch:
         """Show the model what waits in front of every row's last token, if it is worth it.
 
         A token that waits costs its row one step in which it gets no new one; a fill holds up all B rows for about one
-        step. So it pays once more than B tokens wait.
+        step. So for all together it pays once more than B tokens wait; somebody who waits for a first word is served
+        at once, the earliest request first.
         """
-        while True:
+        left = SHARE if self.eager else 1 << 62
+        while left:
             r = self.rows[: len(self.requests)]
             waits = np.minimum(r["length"] - r["seen"] - 1, CHUNK)
-            if waits.sum() <= len(r):
+            if waits.sum() <= (min(len(r), 4) if self.eager else len(r)):
                 return
+            order = np.argsort(r["number"])
+            waits[order] = np.clip(left - (np.cumsum(waits[order]) - waits[order]), 0, waits[order])
+            left -= int(waits.sum())
             for group in self._groups(waits):
                 seen, count = r["seen"][group], waits[group]
                 T = int(count.max())
-                places = np.minimum(seen[:, None] + np.arange(T), self.model.config.context - 1)
+                places = np.minimum(seen[:, None] + np.arange(T), self.config.context - 1)
                 ids = r["ids"][group[:, None], places]  # behind a row's own tokens is padding, overwritten later
                 self._forward(ids, self._tensor(group), seen, count - 1)
                 r["seen"][group] += count
 
     def _groups(self, waits: np.ndarray) -> list[np.ndarray]:
         """Rows with waiting tokens, in groups of similar numbers of these, so that padding and scores stay small."""
-        config, groups = self.model.config, []
+        config, groups = self.config, []
         group: list[int] = []
         furthest = 0  # where the longest row of the group has got to
         for i in np.argsort(waits, kind="stable")[int((waits == 0).sum()) :].tolist():
@@ -168,58 +232,145 @@ class Batch:
             furthest = max(furthest, seen)
         return [*groups, np.array(group)] if group else groups
 
-    def _choose(self, logits: Tensor, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Next ids (B,) and their log-probabilities (B,) from logits (B, V) and the records of the rows."""
+    def _choose(self, logits: Tensor, ready: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Next ids (B,) and their log-probabilities (B,) from logits (B, V) of the rows `ready` (B,)."""
+        r = {name: self.rows[name][ready] for name in self.rows.dtype.names or () if name not in ("ids", "sampled", "logprobs")}
         allowed = logits.index_fill(1, self.never, -torch.inf)
         # A document ends in <|endoftext|> and a message in <|end|>; only a row with tools may start a call.
         document = self._tensor(r["stop"] == self.start)
         allowed[:, self.start].masked_fill_(~document, -torch.inf)
         allowed[:, self.end].masked_fill_(document, -torch.inf)
-        allowed[:, self.call].masked_fill_(self._tensor(~r["tools"] | (r["calls"] >= MOST_CALLS)), -torch.inf)
-        temperature, top_k, top_p = (self._tensor(r[name]) for name in ("temperature", "top_k", "top_p"))
-        chosen = choose(allowed, temperature, top_k, top_p, self._tensor(uniform(r["seed"], r["length"])))
+        callable_ = r["tools"] & (r["calls"] < MOST_CALLS)
+        allowed[:, self.call].masked_fill_(self._tensor(~callable_), -torch.inf)
+        for b in np.flatnonzero(r["penalised"]).tolist():
+            self._penalise(allowed[b], int(ready[b]))
+        for b in np.flatnonzero(r["guided"] | r["must"]).tolist():
+            allowed[b].masked_fill_(self._tensor(~self._possible(int(ready[b]), bool(callable_[b]))), -torch.inf)
+        temperature, top_k, top_p, min_p = (self._tensor(r[name]) for name in ("temperature", "top_k", "top_p", "min_p"))
+        luck = self._tensor(uniform(r["seed"], r["length"]))
+        chosen = choose(allowed, temperature, top_k, top_p, min_p, luck)
         logprobs = log_probability(logits, chosen).cpu().numpy()
         if not np.isfinite(logprobs).all():
             raise UserError("the model's scores are not numbers; its weights are damaged. Go back to an earlier stage.")
+        if most := int(r["alternatives"].max(initial=0)):
+            told = np.flatnonzero(r["alternatives"])
+            values, ids = logits[self._tensor(told)].log_softmax(-1).topk(min(most, logits.shape[1]), sorted=True)
+            for b, mine, theirs in zip(told.tolist(), ids.tolist(), values.tolist(), strict=True):
+                n = int(r["alternatives"][b])
+                self.requests[int(ready[b])].alternatives.append(tuple(zip(mine[:n], theirs[:n], strict=True)))
         return chosen.cpu().numpy(), logprobs
 
-    def _halt(self, i: int) -> str:
-        """Why row i ends here; empty if it goes on because a tool was called."""
+    def _penalise(self, scores: Tensor, i: int) -> None:
+        row, sampling = self.rows[i], self.requests[i].sampling
+        said = row["ids"][: row["length"]]
+        reply = said[row["sampled"][: row["length"]]]
+        penalise(scores, said, reply, sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty)
+
+    def _possible(self, i: int, callable_: bool) -> np.ndarray:
+        """Which ids may follow in row i by its grammar, or since it must call a tool: (V,) bool."""
         row, request = self.rows[i], self.requests[i]
+        possible = np.zeros(self.config.vocab_size, np.bool_)
+        if row["must"]:
+            possible[self.call] = True
+            return possible
+        assert request.guide is not None
+        allowed = request.guide.allowed()
+        if allowed is None or not allowed.any():
+            request.stuck, possible[row["stop"]] = True, True
+            return possible
+        possible[: len(allowed)] = allowed
+        possible[self.call] = callable_ and request.guide.fresh and not row["calling"]  # a call instead of the text
+        return possible
+
+    def _follow(self, ready: np.ndarray, chosen: np.ndarray, logprobs: np.ndarray) -> np.ndarray:
+        """Take grammars and writers along to the chosen tokens; (B,) bool, which rows met a stop text."""
+        met = np.zeros(len(ready), np.bool_)
+        for b in np.flatnonzero(self.rows["followed"][ready]).tolist():
+            i = int(ready[b])
+            request, token = self.requests[i], int(chosen[b])
+            if token == self.call and not (request.guide and not request.guide.fresh):
+                self._guide(self.rows[i], request, request.calls)
+            elif request.guide:
+                request.guide.take(token)
+            if request.writer:
+                alternatives = request.alternatives[-1] if request.sampling.alternatives else ()
+                request.writer.take(Token(token, float(logprobs[b]), alternatives), token == self.rows["stop"][i])
+                met[b] = request.writer.stopped is not None
+        return met
+
+    def _halt(self, i: int) -> str:
+        """Why row i ends here; 'away' if it waits for a slow tool; empty if it goes on because a tool was called."""
+        row, request = self.rows[i], self.requests[i]
+        if request.writer and request.writer.stopped is not None:
+            request.messages.append(Message("assistant", request.writer.stopped))
+            return "stop"
         if row["ids"][row["length"] - 1] != row["stop"]:
-            request.messages.append(self._message(row["ids"][row["turn"] : row["length"]]))
+            message = self._message(row["ids"][row["turn"] : row["length"]])
+            request.messages.append(message)
+            if request.writer and row["calling"]:
+                request.writer.call(None, message.content.partition("<|call|>")[2])
             return "length" if row["left"] == 0 else "context"
         message = self._message(row["ids"][row["turn"] : row["length"] - 1])
         request.messages.append(message)
+        if request.stuck:
+            return "grammar"
         if not row["calling"]:
             return "stop"
+        if request.writer:
+            request.writer.call(message.call, message.content.partition("<|call|>")[2])
+        if request.own(message.call):
+            return "call"
         if row["left"] == 0:
             return "length"
-        result = run_tool(self.toolbox, request.prompt.tools, message.call)
+        tool = self.toolbox.get(message.call.name) if message.call else None
+        if tool is not None and tool.slow and tool.name in request.prompt.tools:
+            return "away"
+        return self.place(self.rows[i], request, run_tool(self.toolbox, request.prompt.tools, message.call))
+
+    def place(self, row: np.void | np.ndarray, request: Request, result: str) -> str:
+        """Write a tool's result and the next header behind a row's call; 'context' if it doesn't fit, else empty."""
         special = self.tokenizer.specials
         placed = [special["<|tool|>"], *self.tokenizer.encode(result), self.end, special["<|assistant|>"]]
         start, end = int(row["length"]), int(row["length"]) + len(placed)
-        if end >= self.model.config.context:
+        if end >= self.config.context:
             return "context"
         request.messages.append(Message("tool", result))
+        if request.writer:
+            request.writer.result(result)
         row["ids"][start:end] = placed
+        row["sampled"][start:end], row["logprobs"][start:end] = False, 0
         row["length"], row["turn"], row["calling"] = end, end, False
         row["calls"] += 1
+        self._guide(row, request, request.form)  # type: ignore[arg-type]
         return ""
 
     def _message(self, ids: np.ndarray) -> Message:
         return parse_assistant(self.tokenizer, ids.tolist())
 
     def _completion(self, i: int, finish: str) -> Completion:
-        row, request = self.rows[i], self.requests[i]
-        reply = slice(len(request.prompt_ids), int(row["length"]))
-        ids, sampled, logprobs = (row[name][reply].tolist() for name in ("ids", "sampled", "logprobs"))
-        return Completion(request.prompt_ids, ids, sampled, logprobs, tuple(request.messages), finish)
+        return completion(self.rows[i], self.requests[i], finish)
+
+    def _keep(self, i: int) -> None:
+        """Put what row i has in the cache into the prefix store."""
+        assert self.prefixes is not None
+        row = self.rows[i]
+        self.prefixes.keep(row["ids"][: row["seen"]], self.cache, i)
+        row["kept"] = True
 
     def _remove(self, i: int) -> None:
         last, request = len(self.requests) - 1, self.requests.pop()
         if i < last:
             self.rows[i], self.requests[i] = self.rows[last], request
             seen = int(self.rows["seen"][i])
-            for kept in (self.cache.k, self.cache.v):
-                kept[:, i, :, :seen] = kept[:, last, :, :seen]
+            with torch.inference_mode():
+                for kept in (self.cache.k, self.cache.v):
+                    kept[:, i, :, :seen] = kept[:, last, :, :seen]
+
+
+def completion(row: np.void | np.ndarray, request: Request, finish: str) -> Completion:
+    """What a row has become."""
+    reply = slice(len(request.prompt_ids), int(row["length"]))
+    ids, sampled, logprobs = (row[name][reply].tolist() for name in ("ids", "sampled", "logprobs"))
+    return Completion(
+        request.prompt_ids, ids, sampled, logprobs, tuple(request.messages), finish, request.alternatives, request.cached
+    )

@@ -28,9 +28,10 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def filter_logits(logits: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
-    """logits (B, V) with -inf for all but the top_k likeliest (0: all), and of these all but the fewest whose
-    probabilities add up to top_p (arXiv 1904.09751). top_k and top_p are (B,). Of equals the lower id counts first."""
+def filter_logits(logits: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor | None = None) -> Tensor:
+    """logits (B, V) with -inf for all but the top_k likeliest (0: all), of these all but the fewest whose probabilities
+    add up to top_p (arXiv 1904.09751), and of these all whose probability is below min_p of the likeliest one's (arXiv
+    2407.01082). top_k, top_p and min_p are (B,). Of equals the lower id counts first."""
     values, order = logits.sort(dim=-1, descending=True, stable=True)
     rank = torch.arange(logits.shape[1], device=logits.device)
     most = torch.where(top_k > 0, top_k, logits.shape[1])[:, None]
@@ -38,10 +39,25 @@ def filter_logits(logits: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
     p = values.double().softmax(-1)
     before = p.cumsum(-1) - p  # probability of all that are likelier
     keep = (before < top_p[:, None]) | (rank == 0) | (top_p[:, None] >= 1)  # rounding drops nothing at top_p = 1
+    if min_p is not None:
+        keep &= p >= min_p[:, None] * p[:, :1]
     return torch.full_like(logits, -torch.inf).scatter(1, order, values.masked_fill(~keep, -torch.inf))
 
 
-def choose(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, luck: Tensor) -> Tensor:
+def penalise(scores: Tensor, said: np.ndarray, reply: np.ndarray, repetition: float, frequency: float, presence: float) -> None:
+    """Change the scores (V,) of one row in place: those of all ids in `said` (prompt and reply) by the repetition penalty
+    (arXiv 1909.05858), those of the ids in `reply` by their count times `frequency`, and by `presence`."""
+    if repetition != 1:
+        ids = torch.from_numpy(np.unique(said)).to(scores.device)
+        old = scores[ids]
+        scores[ids] = torch.where(old > 0, old / repetition, old * repetition)
+    if (frequency or presence) and len(reply):
+        unique, counts = np.unique(reply, return_counts=True)
+        less = torch.from_numpy(counts * frequency + presence).to(scores)
+        scores[torch.from_numpy(unique).to(scores.device)] -= less
+
+
+def choose(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor, luck: Tensor) -> Tensor:
     """One token per row of logits (B, V): (B,) int64. All others are (B,); `luck` is uniform in [0, 1).
 
     Where the temperature is 0 the likeliest token, else the one at which the cumulated probability passes `luck`.
@@ -52,8 +68,8 @@ def choose(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, lu
     # Less the maximum first: however low the temperature, the likeliest stays at 0 and nothing overflows.
     heat = torch.where(temperature > 0, temperature, 1)[:, None]
     logits = (logits - logits.amax(-1, keepdim=True)) / heat
-    if (top_k > 0).any() or (top_p < 1).any():
-        logits = filter_logits(logits, top_k, top_p)
+    if (top_k > 0).any() or (top_p < 1).any() or (min_p > 0).any():
+        logits = filter_logits(logits, top_k, top_p, min_p)
     cumulated = logits.softmax(-1).cumsum(-1, dtype=torch.float64)  # (B, V)
     point = luck.double()[:, None] * cumulated[:, -1:]
     drawn = torch.searchsorted(cumulated, point, right=True)[:, 0].clamp(max=logits.shape[1] - 1)

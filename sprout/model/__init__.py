@@ -2,6 +2,6 @@
 counts them, `hf.py` writes them for the rest of the world."""
 
 from sprout.model.config import GPTConfig
-from sprout.model.gpt import GPT, Block, KVCache, token_losses
+from sprout.model.gpt import GPT, Block, token_losses
 
-__all__ = ["GPT", "Block", "GPTConfig", "KVCache", "token_losses"]
+__all__ = ["GPT", "Block", "GPTConfig", "token_losses"]

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sprout.model.config import GPTConfig
 from sprout.model.instinct import look_back
-from sprout.model.layers import attention, causal_attention, gated_mlp, linear, norm, rotary_table, rotate
+from sprout.model.layers import causal_attention, gated_mlp, linear, norm, rotary_table, rotate
 
 # Far below any row of the table, so that norming a normed table changes nothing and an export loads back as it was.
 EMBED_EPS = 1e-20
-
-
-@dataclass(slots=True)
-class KVCache:
-    """Keys and values of everything seen so far, for a fixed number of rows: two (L, rows, K, S, D) tensors,
-    laid out so that attention reads them without a copy.
-
-    The cache is a value its owner passes in; `GPT.step` writes only the places it is told to.
-    """
-
-    k: Tensor
-    v: Tensor
-
-    @classmethod
-    def empty(cls, config: GPTConfig, rows: int, context: int | None = None) -> KVCache:
-        shape = (config.layers, rows, config.kv_heads, context or config.context, config.head_size)
-        return cls(torch.zeros(shape), torch.zeros(shape))
 
 
 class Block(nn.Module):
@@ -135,34 +116,6 @@ class GPT(nn.Module):
     def embed_table(self) -> Tensor:
         """The embedding table as it is used: each row normed, (V, C) float32."""
         return norm(self.embed, EMBED_EPS)
-
-    def step(
-        self, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor, last: Tensor | None = None
-    ) -> Tensor:
-        """Logits for new tokens, with keys and values of earlier ones read from `cache` and of these written to it.
-
-        ids (B, T) int64 are the next tokens of `rows` (B,) of the cache; starts (B,) counts what each row holds
-        already. Padding at a row's end is harmless: later steps overwrite it. Returns (B, T, V) float32, or (B, V)
-        at the places `last` (B,) only.
-        """
-        B, T = ids.shape
-        places = starts[:, None] + torch.arange(T, device=ids.device)  # (B, T)
-        S = int(places.max()) + 1
-        row_index = torch.arange(cache.k.shape[1])[rows] if isinstance(rows, slice) else rows
-        mask = torch.arange(S, device=ids.device) <= places[:, :, None]  # (B, T, S)
-        x = self.embedded(ids)
-        cos, sin = self.cos[places][:, :, None].to(x.dtype), self.sin[places][:, :, None].to(x.dtype)  # (B, T, 1, D)
-        for layer, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
-            q, k, v = block.qkv(x, cos, sin)
-            cache.k[layer, row_index[:, None], :, places] = k.to(cache.k.dtype)
-            cache.v[layer, row_index[:, None], :, places] = v.to(cache.v.dtype)
-            keys, values = (kept[layer, rows, :, :S].transpose(1, 2) for kept in (cache.k, cache.v))  # (B, S, K, D)
-            x = block.finish(x, attention(q, keys.to(q.dtype), values.to(q.dtype), mask))
-        x = norm(x, self.config.eps)
-        if last is not None:
-            x = x[torch.arange(B, device=ids.device), last]
-        return self.logits(x).float()
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:

@@ -1,0 +1,85 @@
+"""The model prepared for writing: its weights once in the form that a step wants, and the step itself.
+
+`GPT.forward` is the plain way to the same logits, which the tests compare with. Letters: B rows, T new tokens of a row,
+S tokens it can look at, L layers, H heads, K key/value heads, D head size, C channels, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sprout.model import GPT, Block, GPTConfig
+from sprout.model.gpt import EMBED_EPS
+from sprout.model.layers import attention, norm, rotate
+
+
+@dataclass(slots=True)
+class KVCache:
+    """Keys and values of everything seen so far, for a fixed number of rows: two (L, rows, K, S, D) tensors,
+    laid out so that attention reads them without a copy.
+
+    The cache is a value its owner passes in; `Decoder.step` writes only the places it is told to.
+    """
+
+    k: Tensor
+    v: Tensor
+
+    @classmethod
+    def empty(cls, config: GPTConfig, rows: int, device: torch.device | str = "cpu") -> KVCache:
+        shape = (config.layers, rows, config.kv_heads, config.context, config.head_size)
+        return cls(torch.zeros(shape, device=device), torch.zeros(shape, device=device))
+
+
+@dataclass(slots=True)
+class Layer:
+    """A block's matrices, those that read the same input joined to one."""
+
+    qkv: Tensor  # ((H + 2K) D, C)
+    o: Tensor  # (C, H D)
+    gate_up: Tensor  # (2F, C)
+    down: Tensor  # (C, F)
+
+
+class Decoder:
+    """One model's weights as they are at this moment, in float32 whatever it is trained in: a reply and its
+    log-probabilities then depend on the weights alone."""
+
+    @torch.inference_mode()
+    def __init__(self, model: GPT) -> None:
+        self.config, self.device = model.config, model.embed.device
+        self.table = norm(model.embed, EMBED_EPS)  # (V, C)
+        self.head = self.table * model.config.width**-0.5 if model.head is None else model.head.detach()
+        self.layers = []
+        for block in model.blocks:
+            assert isinstance(block, Block)
+            qkv, gate_up = torch.cat([block.q, block.k, block.v]), torch.cat([block.gate, block.up])
+            self.layers.append(Layer(qkv, block.o.detach(), gate_up, block.down.detach()))
+        self.cos, self.sin = model.cos, model.sin  # (context, D)
+
+    def step(self, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor, last: Tensor) -> Tensor:
+        """Logits (B, V) float32 at the places `last` (B,) of the new tokens `ids` (B, T) int64, with keys and values of
+        earlier tokens read from the `rows` of the cache and those of the new ones written to it; `starts` (B,) counts
+        what each row holds already. Padding at a row's end is harmless: later steps overwrite it."""
+        config, (B, T), device = self.config, ids.shape, ids.device
+        heads, eps = [config.heads, config.kv_heads, config.kv_heads], config.eps
+        places = starts[:, None] + torch.arange(T, device=device)  # (B, T)
+        S = int(places.max()) + 1
+        row = (torch.arange(cache.k.shape[1], device=device)[rows] if isinstance(rows, slice) else rows)[:, None]  # (B, 1)
+        mask = torch.arange(S, device=device) <= places[:, :, None]  # (B, T, S)
+        cos, sin = self.cos[places][:, :, None], self.sin[places][:, :, None]  # (B, T, 1, D)
+        x = F.embedding(ids, self.table)  # (B, T, C)
+        for i, layer in enumerate(self.layers):
+            joined = F.linear(norm(x, eps), layer.qkv).view(B, T, -1, config.head_size)
+            q, k, v = joined.split(heads, dim=2)
+            q, k = rotate(norm(q, eps) * config.qk_gain, cos, sin), rotate(norm(k, eps), cos, sin)
+            cache.k[i, row, :, places], cache.v[i, row, :, places] = k, v
+            keys, values = (kept[i, rows, :, :S].transpose(1, 2) for kept in (cache.k, cache.v))  # (B, S, K, D)
+            x = x + F.linear(attention(q, keys, values, mask).flatten(2), layer.o)
+            gate, up = F.linear(norm(x, eps), layer.gate_up).chunk(2, dim=-1)
+            x = x + F.linear(F.silu(gate) * up, layer.down)
+        at_last = x[torch.arange(B, device=device), last]  # (B, C)
+        return F.linear(norm(at_last, eps), self.head)
