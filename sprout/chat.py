@@ -15,13 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sprout.common.errors import UserError
-from sprout.common.files import read_json
 from sprout.common.messages import Message, ToolCall
 from sprout.engine import Completion, Engine, Prompt, Sampling, toolbox_for
+from sprout.grown import find_model
 from sprout.model.hf import load_hf
-from sprout.world import World, WorldConfig, build_world
 
-STAGES = ("reinforce", "finetune", "midtrain", "pretrain")  # the last one first
 HELP = """/help            this text
 /reset           forget the conversation; a system message stays
 /system TEXT     begin anew under a system message; without TEXT, under none
@@ -34,32 +32,6 @@ CUT = {"context": "the context is full", "length": "the reply got too long"}
 CONTROL = {i: "\N{REPLACEMENT CHARACTER}" for i in (*range(32), *range(127, 160)) if chr(i) not in "\n\t"}
 
 Write = Callable[[str], None]
-
-
-def find_model(path: Path) -> tuple[Path, World | None]:
-    """The folder of a model: a Hugging Face folder itself or a run's last finished stage; and the run's world, if any.
-
-    Raises UserError where there is no model, or a damaged world.json.
-    """
-    if (path / "config.json").is_file():
-        folder, run = path, path.parent.parent if path.parent.name == "stages" else path
-    else:
-        found = [path / "stages" / s for s in STAGES if (path / "stages" / s / "config.json").is_file()]
-        if not found:
-            raise UserError(
-                f"there is no model in {path}; expected a run (runs/NAME) with a finished stage or a Hugging Face folder. "
-                "Grow one with: sprout grow"
-            )
-        folder, run = found[0], path
-    world_file = run / "world.json"
-    if not world_file.is_file():
-        return folder, None
-    try:
-        return folder, build_world(WorldConfig(**read_json(world_file)))
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{world_file} is damaged ({error}); expected the fields of a world. Remove or restore it."
-        ) from error
 
 
 @dataclass(slots=True)

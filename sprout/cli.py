@@ -20,6 +20,7 @@ COMMANDS = {
     "report": ("sprout.commands", "report", "write a run's page again: report.html, report.md, report.json"),
     "export": ("sprout.commands", "export", "copy a stage as a Hugging Face folder"),
     "chat": ("sprout.commands", "chat", "talk to a model"),
+    "serve": ("sprout.commands", "serve", "offer the models to programs and browsers"),
 }
 
 

@@ -101,10 +101,10 @@ def evaluate(
         problems: held-out problems of each skill
         output: a file to write the figures to as JSON
     """
-    from sprout.chat import find_model
     from sprout.data import document_items, pack, world_texts
     from sprout.engine import Engine, toolbox_for
     from sprout.evals import bits_per_byte, evaluate_skills, evaluate_tasks, problems_for
+    from sprout.grown import find_model
     from sprout.model.hf import load_hf
     from sprout.world.skills import SKILLS
 
@@ -154,7 +154,7 @@ def export(output: tyro.conf.Positional[Path], model: Path = Path("runs/default"
         output: a new folder
         model: a run, or one of its stages (runs/NAME/stages/STAGE)
     """
-    from sprout.chat import find_model
+    from sprout.grown import find_model
     from sprout.model.hf import load_hf
 
     folder, _ = find_model(model)
@@ -199,3 +199,45 @@ def chat(
     from sprout.engine import Sampling
 
     return talk(open_chat(model, Sampling(temperature, max_tokens=max_tokens, seed=seed), tools, system), prompt)
+
+
+def serve(
+    model: Path = Path("runs/default"),
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api_key: str | None = None,
+    open: bool = False,
+    rows: int = 64,
+    waiting: int = 256,
+    grace: float = 20.0,
+    watch: bool = False,
+    until_stdin_closes: bool = False,
+    python: bool = True,
+) -> int:
+    """Serve a run's models: OpenAI's API at /v1 and a page to chat at /.
+
+    Args:
+        model: a run (all its stages are served), a stage, or a Hugging Face folder
+        host: the address to listen at; any but this machine's own needs --api-key or --open
+        port: 0 takes any free one
+        api_key: what clients must know; better given as SPROUT_API_KEY in the environment, where others can't see it
+        open: everybody who reaches the address may use it
+        rows: replies of a model that are written at the same time
+        waiting: requests that may wait for that; more are told to try again later
+        grace: seconds in which, at the end, what runs may be finished
+        watch: there need not be a model yet; the run is growing
+        until_stdin_closes: end when the standard input is closed
+        python: offer the tool that runs Python in a sandbox
+    """
+    import os
+
+    from sprout.serve.app import Settings
+    from sprout.serve.limits import is_loopback
+    from sprout.serve.server import check_access
+    from sprout.serve.server import serve as run
+
+    key = api_key if api_key is not None else os.environ.get("SPROUT_API_KEY")
+    check_access(host, key, open)
+    if rows < 1 or waiting < 0 or grace < 0:
+        raise UserError("rows must be at least 1, waiting and grace at least 0.")
+    return run(Settings(model, key, is_loopback(host), rows, waiting, watch, python), host, port, grace, until_stdin_closes)

@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from sprout.chat import Chat, Screen, describe, find_model, open_chat, talk
+from sprout.chat import Chat, Screen, describe, open_chat, talk
 from sprout.common.errors import UserError
 from sprout.common.messages import Message, ToolCall
 from sprout.engine import Completion, Engine, Event, Prompt, Sampling, toolbox_for
+from sprout.grown import find_model
 from sprout.model import GPT, GPTConfig
 from sprout.model.hf import save_hf
 from sprout.tokenizer import Tokenizer
