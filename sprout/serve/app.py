@@ -250,7 +250,8 @@ def page_routes(app: FastAPI, service: Service) -> None:
 
         return Response(code_css(), media_type="text/css")
 
-    app.mount("/page", StaticFiles(directory=PAGE, check_dir=False))
+    if PAGE.is_dir():
+        app.mount("/page", StaticFiles(directory=PAGE))
 
 
 def tokens(service: Service, body: schema.TokenizeRequest) -> dict[str, Any]:

@@ -103,6 +103,8 @@ def log_config() -> dict[str, Any]:
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket that listens there; port 0 takes a free one. Raises UserError."""
+    if not 0 <= port < 65536:
+        raise UserError(f"port is {port}; expected 0 (any free one) to 65535.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
