@@ -149,12 +149,20 @@ class ChatAnswer(Answer):
 
     def choice(self, index: int, completion: Completion) -> Plain:
         said = next((m for m in reversed(completion.messages) if m.role == "assistant"), Message("assistant", ""))
-        called = completion.finish == "call" and said.call is not None
-        message: Plain = {"role": "assistant", "content": said.content, "refusal": None}
-        if called and said.call:
+        text = said.content.partition("<|call|>")[0] if self._broken_call(completion) else said.content
+        message: Plain = {"role": "assistant", "content": text, "refusal": None}
+        if completion.finish == "call" and said.call:
             message |= {"content": said.content or None, "tool_calls": [tool_call(said.call)]}
         logprobs = self._logprobs(sampled_tokens(completion)) if self.logprobs else None
         return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": REASONS[completion.finish]}
+
+    def _broken_call(self, completion: Completion) -> bool:
+        """Whether the last message has a call that isn't one, which then stands in its text."""
+        last = len(completion.sampled) - 1
+        while last >= 0 and completion.sampled[last]:
+            last -= 1
+        called = self.tokenizer.specials["<|call|>"] in completion.ids[last + 1 :]
+        return called and completion.messages[-1].role == "assistant" and completion.messages[-1].call is None
 
     def begin(self) -> list[Plain]:
         return [self._delta(i, {"role": "assistant", "content": "", "refusal": None}) for i in range(self.n)]
