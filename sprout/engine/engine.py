@@ -80,7 +80,7 @@ class Engine:
         """One reply as it comes. Leaving the iterator early stops the work; no character is ever cut in two. With a
         scheduler of one's own, which keeps what it has read, the next turn of a conversation begins sooner."""
         request = self.prepare(prompt, sampling)
-        mine = scheduler or self.scheduler(1)
+        mine = self.scheduler(1) if scheduler is None else scheduler
         number = mine.submit(request, stream=True)
         return self._stream(mine, number)
 
