@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sprout.common.errors import UserError
 from sprout.common.files import read_json
@@ -20,8 +21,10 @@ from sprout.common.messages import Message, ToolCall
 from sprout.engine import Completion, Engine, Event, Prompt, Sampling, Scheduler, TooLong, toolbox_for
 from sprout.engine.prefixes import BLOCK
 from sprout.model.hf import load_hf
-from sprout.remote import Remote
 from sprout.world import World, WorldConfig, build_world
+
+if TYPE_CHECKING:
+    from sprout.remote import Remote
 
 STAGES = ("reinforce", "finetune", "midtrain", "pretrain")  # the last one first
 HELP = """/help            this text
@@ -226,6 +229,8 @@ def open_chat(model: Path, sampling: Sampling, tools: bool = True, system: str =
 
 def open_remote(url: str, model: str, key: str, sampling: Sampling, tools: bool = True, system: str = "") -> Chat:
     """Begin a conversation with a model of a server. Raises UserError where nobody answers or the model isn't there."""
+    from sprout.remote import Remote  # half a second, which talking to a model here needn't pay
+
     remote = Remote(url, model, key)
     messages = [Message("system", system)] if system else []
     return Chat(remote, remote.toolbox if tools else (), sampling, messages)
