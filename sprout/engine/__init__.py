@@ -15,7 +15,7 @@ from sprout.engine.types import Busy, Completion, Event, Prompt, Sampling, Token
 
 __all__ = [
     "Busy", "Completion", "Decoder", "Engine", "Event", "KVCache", "Prompt", "Sampling", "Scheduler", "Token",
-    "Tool", "Toolbox", "TooLong", "calculate", "calculator", "choose", "filter_logits", "json_grammar",
+    "TooLong", "Tool", "Toolbox", "calculate", "calculator", "choose", "filter_logits", "json_grammar",
     "json_object_grammar", "load_tools", "log_probability", "lookup", "run_tool", "tool_from", "toolbox_for",
     "uniform",
 ]  # fmt: skip
