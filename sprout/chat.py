@@ -13,12 +13,17 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sprout.common.errors import UserError
 from sprout.common.messages import Message, ToolCall
-from sprout.engine import Completion, Engine, Prompt, Sampling, toolbox_for
+from sprout.engine import Completion, Engine, Event, Prompt, Sampling, Scheduler, TooLong, toolbox_for
+from sprout.engine.prefixes import BLOCK
 from sprout.grown import find_model
 from sprout.model.hf import load_hf
+
+if TYPE_CHECKING:
+    from sprout.remote import Remote
 
 HELP = """/help            this text
 /reset           forget the conversation; a system message stays
@@ -28,17 +33,32 @@ HELP = """/help            this text
 /quit            leave; so does Ctrl-D
 Ctrl-C stops a reply. A line that ends in \\ goes on in the next line.
 A message that begins with / is written with two: //like this"""
-CUT = {"context": "the context is full", "length": "the reply got too long"}
+CUT = {
+    "context": "the context is full",
+    "length": "the reply got too long",
+    "call": "it calls a tool that is not run here",
+}
 CONTROL = {i: "\N{REPLACEMENT CHARACTER}" for i in (*range(32), *range(127, 160)) if chr(i) not in "\n\t"}
 
 Write = Callable[[str], None]
 
 
+class Resident(Engine):
+    """An engine that remembers what it has read, so that a turn reads only what is new. Its weights must stay."""
+
+    _scheduler: Scheduler | None = None
+
+    def stream(self, prompt: Prompt, sampling: Sampling, scheduler: Scheduler | None = None) -> Iterator[Event]:
+        if self._scheduler is None:
+            self._scheduler = self.scheduler(1, blocks=4 * -(-self.context // BLOCK))
+        return super().stream(prompt, sampling, scheduler or self._scheduler)
+
+
 @dataclass(slots=True)
 class Chat:
-    """A conversation and the engine that goes on with it. `tools` are the names of those that it may call."""
+    """A conversation and the engine, here or behind a URL, that goes on with it. `tools` are the names of those that it may call."""
 
-    engine: Engine
+    engine: Engine | Remote
     tools: tuple[str, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
     messages: list[Message] = field(default_factory=list)
@@ -50,17 +70,14 @@ class Chat:
     def fit(self) -> int:
         """Forget the oldest exchanges until half of the context, or all that a reply may take, is free; how many.
 
-        Raises UserError if the last message alone leaves no room; it is taken back.
+        Raises UserError if the last message alone leaves no room.
         """
-        context, dropped = self.engine.model.config.context, 0
+        context, dropped = self.engine.context, 0
         wanted = min(self.sampling.max_tokens, context // 2)  # a call and what the tool answers need room, too
         while (room := self.engine.room(self.prompt())) < wanted:
-            users = [i for i, m in enumerate(self.messages) if m.role == "user"]
-            if len(users) > 1:
-                del self.messages[users[0] : users[1]]
+            if self.forget():
                 dropped += 1
             elif room < 1:
-                self.messages.pop()
                 raise UserError(
                     f"the message is too long: the model reads {context} tokens, its reply included; shorten it by "
                     f"at least {1 - room} tokens."
@@ -69,18 +86,42 @@ class Chat:
                 break
         return dropped
 
+    def forget(self) -> bool:
+        """Forget the oldest exchange, unless only the last message is left; whether there was one."""
+        users = [i for i, m in enumerate(self.messages) if m.role == "user"]
+        if len(users) > 1:
+            del self.messages[users[0] : users[1]]
+        return len(users) > 1
+
+    def begin(self) -> tuple[Iterator[Event], int]:
+        """The events of a reply, and how many exchanges were forgotten to make room for it."""
+        dropped = self.fit()
+        while True:
+            try:
+                return self.engine.stream(self.prompt(), self.sampling), dropped
+            except TooLong:  # of a server whose context only it knows
+                if not self.forget():
+                    raise
+                dropped += 1
+
     def reply(self, text: str, write: Write, note: Write) -> None:
         """Answer a message: the reply goes to `write` as it comes, one remark a call to `note`.
 
-        On KeyboardInterrupt what was said so far stays in the conversation, and the exception goes on its way.
+        On KeyboardInterrupt or UserError what was said so far stays in the conversation, a question without any answer
+        is taken back, and the exception goes on its way.
         """
         self.messages.append(Message("user", text))
-        if dropped := self.fit():
-            note(f"[the context is full; forgot the oldest {dropped} exchange{'s' if dropped > 1 else ''}]")
         self.sampling = replace(self.sampling, seed=self.sampling.seed + 1)  # the same question again is another try
+        try:
+            events, dropped = self.begin()
+        except (KeyboardInterrupt, UserError):
+            self.messages.pop()
+            raise
+        if dropped:
+            note(f"[the context is full; forgot the oldest {dropped} exchange{'s' if dropped > 1 else ''}]")
         before, said, called = len(self.messages), "", ""
         try:
-            for event in self.engine.stream(self.prompt(), self.sampling):
+            for event in events:
                 if event.kind == "text":
                     said += event.text
                     write(event.text)
@@ -96,7 +137,7 @@ class Chat:
                     if called:
                         note(called)
                     self._finish(event.completion, before, note)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, UserError):
             if said or len(self.messages) > before:
                 self.messages.append(Message("assistant", said))
             else:
@@ -107,7 +148,7 @@ class Chat:
         """Replace what was pieced together by the messages as the engine has them; tell if they break off."""
         self.messages[before:] = completion.messages or (Message("assistant", ""),)
         if completion.finish != "stop":
-            note(f"[cut off: {CUT[completion.finish]}]")
+            note(f"[cut off: {CUT.get(completion.finish, completion.finish)}]")
 
     def command(self, line: str) -> str | None:
         """Obey a line that begins with a slash; what to print, or None to leave."""
@@ -155,7 +196,16 @@ def open_chat(model: Path, sampling: Sampling, tools: bool = True, system: str =
     gpt, tokenizer = load_hf(folder)
     toolbox = toolbox_for(world)
     messages = [Message("system", system)] if system else []
-    return Chat(Engine(gpt, tokenizer, toolbox, max_batch=1), tuple(toolbox) if tools else (), sampling, messages)
+    return Chat(Resident(gpt, tokenizer, toolbox), tuple(toolbox) if tools else (), sampling, messages)
+
+
+def open_remote(url: str, model: str, key: str, sampling: Sampling, tools: bool = True, system: str = "") -> Chat:
+    """Begin a conversation with a model of a server. Raises UserError where nobody answers or the model isn't there."""
+    from sprout.remote import Remote  # half a second, which talking to a model here needn't pay
+
+    remote = Remote(url, model, key)
+    messages = [Message("system", system)] if system else []
+    return Chat(remote, remote.toolbox if tools else (), sampling, messages)
 
 
 class Screen:
@@ -230,7 +280,8 @@ def talk(chat: Chat, prompt: str | None = None) -> int:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 (gives input() editing and a history)
         tools = f"; its tools: {', '.join(chat.tools)}" if chat.tools else ""
-        screen.note(f"It reads {chat.engine.model.config.context} tokens{tools}. /help for help, Ctrl-D to leave.")
+        reads = f"It reads {chat.engine.context} tokens{tools}. " if chat.engine.context else ""
+        screen.note(f"{reads}/help for help, Ctrl-D to leave.")
     status = 0
     for line in read_lines(terminal):
         if line is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -176,29 +177,38 @@ def export(output: tyro.conf.Positional[Path], model: Path = Path("runs/default"
 
 
 def chat(
-    model: Path = Path("runs/default"),
+    model: str = "",
     prompt: Annotated[str | None, tyro.conf.arg(aliases=["-p"])] = None,
     temperature: float = 0.0,
     max_tokens: int = 150,
     system: str = "",
     tools: bool = True,
     seed: int = 0,
+    url: str = "",
+    api_key: str = "",
 ) -> int:
-    """Talk to a run's last stage or a Hugging Face folder; -p answers once; a pipe is answered line by line.
+    """Talk to a run's last stage, a Hugging Face folder, or a server; -p answers once; a pipe is answered line by line.
 
     Args:
-        model: a run (its last stage talks), a stage, or a Hugging Face folder
+        model: a run (its last stage talks; runs/default where nothing is given), a stage, or a Hugging Face folder; with
+            --url the name of one of the server's models (the first where nothing is given)
         prompt: answer this and leave
         temperature: 0 always takes the likeliest word, 1 is as lively as the training text
         max_tokens: of a reply
         system: a system message to begin with
         tools: whether it may use its tools
         seed: of the luck in what it says, above temperature 0
+        url: talk to this server instead, ours or any that speaks OpenAI's API; for example http://127.0.0.1:8000
+        api_key: the server's key; the environment variable SPROUT_API_KEY does as well
     """
-    from sprout.chat import open_chat, talk
+    from sprout.chat import open_chat, open_remote, talk
     from sprout.engine import Sampling
 
-    return talk(open_chat(model, Sampling(temperature, max_tokens=max_tokens, seed=seed), tools, system), prompt)
+    sampling = Sampling(temperature, max_tokens=max_tokens, seed=seed)
+    if url:
+        key = api_key or os.environ.get("SPROUT_API_KEY", "")
+        return talk(open_remote(url, model, key, sampling, tools, system), prompt)
+    return talk(open_chat(Path(model or "runs/default"), sampling, tools, system), prompt)
 
 
 def serve(
@@ -213,6 +223,7 @@ def serve(
     watch: bool = False,
     until_stdin_closes: bool = False,
     python: bool = True,
+    tools: Path | None = None,
 ) -> int:
     """Serve a run's models: OpenAI's API at /v1 and a page to chat at /.
 
@@ -228,9 +239,9 @@ def serve(
         watch: there need not be a model yet; the run is growing
         until_stdin_closes: end when the standard input is closed
         python: offer the tool that runs Python in a sandbox
+        tools: a Python file of yours with a list TOOLS of functions that the models may call, too; the file is run
     """
-    import os
-
+    from sprout.engine import load_tools
     from sprout.serve.app import Settings
     from sprout.serve.limits import is_loopback
     from sprout.serve.server import check_access
@@ -240,4 +251,6 @@ def serve(
     check_access(host, key, open)
     if rows < 1 or waiting < 0 or grace < 0:
         raise UserError("rows must be at least 1, waiting and grace at least 0.")
-    return run(Settings(model, key, is_loopback(host), rows, waiting, watch, python), host, port, grace, until_stdin_closes)
+    own = load_tools(tools) if tools else {}
+    settings = Settings(model, key, is_loopback(host), rows, waiting, watch, python, own)
+    return run(settings, host, port, grace, until_stdin_closes)

@@ -15,7 +15,6 @@ from typing import Any
 
 import httpx
 import pytest
-from served import Served, ask, served, tiny_run, tiny_stage, weather
 
 from sprout.common.errors import UserError
 from sprout.common.messages import Message, ToolCall
@@ -24,6 +23,7 @@ from sprout.serve import limits, models, prompts, schema
 from sprout.serve.errors import ApiError
 from sprout.serve.models import Shelf
 from sprout.serve.server import bind, check_access
+from tests.served import Served, ask, served, tiny_run, tiny_stage, weather
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 POSTS = {CHAT: ask(), COMPLETIONS: {"model": "r", "prompt": "Mira"}, "/tokenize": {"model": "r", "text": "Mira"}, "/render": {"text": "a"}}

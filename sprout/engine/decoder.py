@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sprout.model import GPT, Block, GPTConfig
 from sprout.model.gpt import EMBED_EPS
-from sprout.model.layers import attention, norm, rotate
+from sprout.model.layers import norm, rotate
 
 
 @dataclass(slots=True)
@@ -65,21 +65,24 @@ class Decoder:
         earlier tokens read from the `rows` of the cache and those of the new ones written to it; `starts` (B,) counts
         what each row holds already. Padding at a row's end is harmless: later steps overwrite it."""
         config, (B, T), device = self.config, ids.shape, ids.device
-        heads, eps = [config.heads, config.kv_heads, config.kv_heads], config.eps
+        H, K, D, C, eps = config.heads, config.kv_heads, config.head_size, config.width, config.eps
         places = starts[:, None] + torch.arange(T, device=device)  # (B, T)
         S = int(places.max()) + 1
         row = (torch.arange(cache.k.shape[1], device=device)[rows] if isinstance(rows, slice) else rows)[:, None]  # (B, 1)
-        mask = torch.arange(S, device=device) <= places[:, :, None]  # (B, T, S)
+        behind = torch.arange(S, device=device) > places[:, :, None]  # (B, T, S)
+        bias = torch.zeros(behind.shape, device=device).masked_fill_(behind, -torch.inf)[:, None]  # (B, 1, T, S)
         cos, sin = self.cos[places][:, :, None], self.sin[places][:, :, None]  # (B, T, 1, D)
         x = F.embedding(ids, self.table)  # (B, T, C)
         for i, layer in enumerate(self.layers):
-            joined = F.linear(norm(x, eps), layer.qkv).view(B, T, -1, config.head_size)
-            q, k, v = joined.split(heads, dim=2)
-            q, k = rotate(norm(q, eps) * config.qk_gain, cos, sin), rotate(norm(k, eps), cos, sin)
-            cache.k[i, row, :, places], cache.v[i, row, :, places] = k, v
-            keys, values = (kept[i, rows, :, :S].transpose(1, 2) for kept in (cache.k, cache.v))  # (B, S, K, D)
-            x = x + F.linear(attention(q, keys, values, mask).flatten(2), layer.o)
-            gate, up = F.linear(norm(x, eps), layer.gate_up).chunk(2, dim=-1)
+            joined = F.linear(F.rms_norm(x, (C,), eps=eps), layer.qkv).view(B, T, H + 2 * K, D)
+            q, k = rotate(F.rms_norm(joined[:, :, : H + K], (D,), eps=eps), cos, sin).split([H, K], dim=2)
+            cache.k[i, row, :, places], cache.v[i, row, :, places] = k, joined[:, :, H + K :]
+            keys, values = cache.k[i, rows, :, :S], cache.v[i, rows, :, :S]  # (B, K, S, D)
+            mixed = F.scaled_dot_product_attention(
+                q.transpose(1, 2), keys, values, bias, scale=config.qk_gain * D**-0.5, enable_gqa=True
+            )  # (B, H, T, D)
+            x = x + F.linear(mixed.transpose(1, 2).flatten(2), layer.o)
+            gate, up = F.linear(F.rms_norm(x, (C,), eps=eps), layer.gate_up).chunk(2, dim=-1)
             x = x + F.linear(F.silu(gate) * up, layer.down)
         at_last = x[torch.arange(B, device=device), last]  # (B, C)
-        return F.linear(norm(at_last, eps), self.head)
+        return F.linear(F.rms_norm(at_last, (C,), eps=eps), self.head)

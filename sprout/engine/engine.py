@@ -80,7 +80,7 @@ class Engine:
         """One reply as it comes. Leaving the iterator early stops the work; no character is ever cut in two. With a
         scheduler of one's own, which keeps what it has read, the next turn of a conversation begins sooner."""
         request = self.prepare(prompt, sampling)
-        mine = scheduler or self.scheduler(1)
+        mine = self.scheduler(1) if scheduler is None else scheduler
         number = mine.submit(request, stream=True)
         return self._stream(mine, number)
 
@@ -94,9 +94,14 @@ class Engine:
         finally:
             scheduler.cancel(number)
 
+    @property
+    def context(self) -> int:
+        """Tokens that the model reads, its reply included."""
+        return self.model.config.context
+
     def room(self, prompt: Prompt) -> int:
         """How many tokens a reply to the prompt can have; below 1 if the prompt doesn't fit into the context."""
-        return self.model.config.context - len(self.prompt_ids(prompt))
+        return self.context - len(self.prompt_ids(prompt))
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """The prompt as the model reads it."""
@@ -117,7 +122,7 @@ class Engine:
         if missing := [name for name in prompt.tools if name not in self.toolbox]:
             there = ", ".join(self.toolbox) or "none"
             raise UserError(f"{what} names the tool {missing[0]!r}, which isn't there; expected of: {there}.")
-        ids, context = self.prompt_ids(prompt), self.model.config.context
+        ids, context = self.prompt_ids(prompt), self.context
         if len(ids) >= context:
             raise TooLong(what, len(ids), context)
         form = self.grammars.guide(sampling.grammar) if sampling.grammar else None

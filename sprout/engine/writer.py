@@ -30,10 +30,8 @@ class Writer:
         if ends or token.id == self._call:
             if not self._in_call:
                 self._add(self._decoder.flush())
-                if token.id == self._call:
-                    kept = self._tokens.pop()
-                    self._tell(len(self._text))
-                    self._tokens.append(kept)
+                if token.id == self._call and self.stopped is None:
+                    self._tell(len(self._text), len(self._tokens) - 1)
             self._in_call |= token.id == self._call
         elif not self._in_call:
             self._add(self._decoder.feed(token.id))
@@ -59,11 +57,12 @@ class Writer:
                 return n
         return 0
 
-    def _tell(self, end: int) -> None:
+    def _tell(self, end: int, tokens: int | None = None) -> None:
+        """Tell the text up to `end`, and with it all tokens, or the first so many, that were chosen since."""
         if end > self._told:
             piece, self._told = self._text[self._told : end], end
-            self.events.append(Event("text", piece, tokens=tuple(self._tokens), number=self.number))
-            self._tokens = []
+            self.events.append(Event("text", piece, tokens=tuple(self._tokens[:tokens]), number=self.number))
+            self._tokens = [] if tokens is None else self._tokens[tokens:]
 
     def call(self, call: ToolCall | None, raw: str) -> None:
         """The message ended in a call; `raw` spells a malformed one."""

@@ -7,7 +7,7 @@ import html
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 
 from sprout import __version__
-from sprout.engine import Engine, Prompt
+from sprout.engine import Engine, Prompt, Toolbox
 from sprout.serve import documents, errors, prompts, replies, schema
 from sprout.serve.errors import ApiError, busy
 from sprout.serve.limits import COOKIE, Access, Guard
@@ -44,6 +44,7 @@ class Settings:
     waiting: int = 256
     watch: bool = False
     python: bool = False
+    tools: Toolbox = field(default_factory=dict)  # besides the house's
     lag: int = LAG
 
 
@@ -52,7 +53,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.shelf = Shelf(settings.model, settings.watch, settings.python)
+        self.shelf = Shelf(settings.model, settings.watch, settings.python, settings.tools)
         self.metrics = Metrics()
         self.runner = Runner(self.metrics, settings.rows, settings.waiting, settings.lag)
         self.access = Access(settings.api_key, settings.loopback)

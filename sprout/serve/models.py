@@ -23,6 +23,7 @@ from sprout.model.hf import load_hf
 from sprout.serve.errors import ApiError
 
 log = logging.getLogger("sprout.serve")
+USUAL = ("calculator", "lookup")  # the tools that models of the house have learned to use
 Stamp = tuple[int, int]  # of a file: when it was written, nanoseconds, and its size; another one is another file
 
 
@@ -70,8 +71,8 @@ class Shelf:
     Raises UserError if nothing is there and nothing is expected to come (`watch`).
     """
 
-    def __init__(self, path: Path, watch: bool = False, python: bool = False) -> None:
-        self.path, self.python = path, python
+    def __init__(self, path: Path, watch: bool = False, python: bool = False, tools: Toolbox | None = None) -> None:
+        self.path, self.python, self.more = path, python, tools or {}
         self.single = (path / "config.json").is_file()
         self.run = run_of(path) if self.single else path
         self.name = plain(self.run.resolve().name) or "model"
@@ -126,7 +127,7 @@ class Shelf:
         world_file = self.run / "world.json"
         found = stamp(world_file) if world_file.is_file() else None
         if self._tools is None or self._tools[0] != found:
-            self._tools = found, make_tools(self.run, self.python)
+            self._tools = found, make_tools(self.run, self.python) | self.more
         return self._tools[1]
 
     def cards(self) -> list[dict[str, Any]]:
@@ -155,7 +156,7 @@ class Shelf:
         with self._lock:
             toolbox = self.toolbox()
         tools = [
-            {"name": tool.name, "description": tool.description, "default": tool.name != "python"}
+            {"name": tool.name, "description": tool.description, "default": tool.name in USUAL}
             for tool in toolbox.values()
         ]
         own = {
