@@ -29,6 +29,7 @@ SEND_BUFFER = (
     1 << 17
 )  # bytes that the system keeps for a reader; what it doesn't take waits in the reply's own, bounded, queue
 STALLED = 60_000  # milliseconds after which a connection whose other end takes nothing is closed
+BACKLOG = 2048  # connections that wait to be taken in
 GRACE = 20.0  # seconds
 
 
@@ -116,6 +117,7 @@ def bind(host: str, port: int) -> socket.socket:
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED)
             sock.bind(address)
+            sock.listen(BACKLOG)
         except OSError:
             sock.close()
             raise
