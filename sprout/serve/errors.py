@@ -64,7 +64,9 @@ def api_error(error: Exception) -> ApiError:
         case ApiError():
             return error
         case TooLong():
-            return ApiError(400, str(error), "context_length_exceeded", "messages")
+            # In OpenAI's words, by which clients such as litellm know it.
+            message = f"This model's maximum context length is {error.context} tokens, its reply included; {error}"
+            return ApiError(400, message, "context_length_exceeded", "messages")
         case Busy():
             return busy(str(error))
         case UserError():
