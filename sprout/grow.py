@@ -37,6 +37,7 @@ from sprout.recipe import (
     run_stage,
 )
 from sprout.report import build_report
+from sprout.tokenizer import native
 from sprout.train import make_loss
 from sprout.world import build_world
 
@@ -77,7 +78,7 @@ def open_session(config: GrowConfig, say: Say) -> Session:
     began = time.perf_counter()
     compute = decide(config.device, config.compile, config.threads)
     apply(compute)
-    say(compute.say())
+    say(compute.say() + "\n" + native.say())
     check_folder(config.run)
     shape = dial(config.depth, config.vocab_size, config.context, config.tokens or None, config.batch_tokens).shape
     rows = max(1, config.batch_tokens // config.context)
