@@ -80,7 +80,8 @@ def outside(code: str) -> str:
 @pytest.mark.parametrize(
     ("code", "output"),
     [
-        ("", ""), ("1 + 1", "2\n"), ("x = 3", ""), ("None", ""), ("print('a')\n'b'", "a\n'b'\n"), ("'ü🦊'", "'ü🦊'\n"),
+        ("", ""), ("1 + 1", "2\n"), ("x = 3", ""), ("None", ""), ("print('a')\n'b'", "a\n'b'\n"),
+        ("'ü🦊'", "'ü🦊'\n"),
         ("import sys\nprint('e', file=sys.stderr)\nprint('o')", "e\no\n"), ("__name__", "'__main__'\n"),
         ("open('a', 'w').write('x')\nopen('/tmp/a').read()", "'x'\n"), ("'a' in dir()", "False\n"),
         ("from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\nA(1)", "A(x=1)\n"),
@@ -109,9 +110,11 @@ def test_honest_code_runs_like_a_cell(box: None, code: str, output: str) -> None
         ("class E(Exception):\n    def __str__(self):\n        1/0\nraise E", "ended with an exception", "E"),
         ("input()", "ended with an exception", "EOFError"),
         ("print(1)\nimport sys\nsys.exit(0)", "left by sys.exit before its end", "1\n"),
-        ("raise SystemExit('why')", "left by sys.exit before its end", "why\n"), ("exit()", "left by sys.exit before its end", ""),
+        ("raise SystemExit('why')", "left by sys.exit before its end", "why\n"),
+        ("exit()", "left by sys.exit before its end", ""),
         ("import os\nos._exit(0)", "left with status 0 before its end", ""),
-        ("import os\nos.abort()", "killed by signal 6", ""), ("x = bytearray(10**9)", "used more than 256 MB", "MemoryError"),
+        ("import os\nos.abort()", "killed by signal 6", ""),
+        ("x = bytearray(10**9)", "used more than 256 MB", "MemoryError"),
         ("x = []\nwhile True: x.append(bytearray(10**6))", "used more than 256 MB", "MemoryError"),
         ("while True: print('x')", "wrote more than 4000 bytes", "x\nx\n"),
         ("'x' * 10**7", "wrote more than 4000 bytes", "'xxx"),
@@ -148,8 +151,8 @@ def test_limits_that_make_no_sense() -> None:
     [
         "while True: pass", "import time\ntime.sleep(60)", "10 ** 10 ** 10",
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
-        "import signal\nfor s in range(1, 65):\n    try: signal.signal(s, signal.SIG_IGN)\n    except (OSError, ValueError): pass\n"
-        "while True: signal.pause()",
+        "import signal\nfor s in range(1, 65):\n    try: signal.signal(s, signal.SIG_IGN)\n"
+        "    except (OSError, ValueError): pass\nwhile True: signal.pause()",
         "import threading, time\nthreading.Thread(target=lambda: time.sleep(60)).start()",
         "import os\nfor fd in range(64):\n    try: os.close(fd)\n    except OSError: pass\nwhile True: pass",
     ],
@@ -197,7 +200,7 @@ os.truncate('a', 0)
 print(error(names), error(pipes))
 """
     got = run_python(code, seconds=20)
-    assert got.finished and got.output.split() in (["ENOSPC", "ENOSPC", "ENOSPC", "EMFILE"], ["EFBIG", "ENOSPC", "ENOSPC", "EMFILE"])  # fmt: skip
+    assert got.finished and got.output.replace("EFBIG", "ENOSPC").split() == ["ENOSPC", "ENOSPC", "ENOSPC", "EMFILE"]
 
 
 # ------------------------------------------------------------------------------------------------ the walls
@@ -276,7 +279,7 @@ def test_no_file_of_ours_can_be_seen(box: None, tmp_path: Path) -> None:
     secret.write_text("hush")
     secret.chmod(0o644)
     seen = [secret, Path("/etc/hosts"), Path(sandbox.__file__), Path("/proc/self/environ"), Path("/proc/1/cmdline")]
-    seen += [Path(sys.executable), Path.home(), Path.cwd(), Path("/sys"), Path("/dev/tty"), Path("/dev/shm/x"), Path("/bin/sh")]  # fmt: skip
+    seen += [Path(sys.executable), Path.home(), Path.cwd(), Path("/sys"), Path("/dev/tty"), Path("/bin/sh")]
     code = f"""
 import os
 for start in ('', '/tmp/..', '/tmp/../..', '/old', '/proc/1/root', '/proc/self/cwd', '/python/..', '/usr/..'):
@@ -300,8 +303,9 @@ for start in ('', '/tmp/..', '/tmp/../..', '/old', '/proc/1/root', '/proc/self/c
 def test_nothing_but_tmp_can_be_written(native: bool, tmp_path: Path) -> None:
     code = """
 import os
-for folder in ('/', '/usr', '/usr/lib', '/lib', '/python', '/python/bin', '/python/lib', '/dev', '/empty', os.path.dirname(os.__file__),
-               os.path.dirname(os.__file__) + '/site-packages', '/code.py', '/dev/null', '/python/bin/python', os.__file__):
+home = os.path.dirname(os.__file__)
+for folder in ('/', '/usr', '/usr/lib', '/lib', '/python', '/python/bin', '/python/lib', '/dev', '/empty', home,
+               home + '/site-packages', '/code.py', '/dev/null', '/python/bin/python', os.__file__):
     if os.path.exists(folder):
         if not os.statvfs(folder).f_flag & os.ST_RDONLY: print('writable mount', folder)
         try:
@@ -455,7 +459,15 @@ for start in (os.fork, os.forkpty, lambda: os.posix_spawn('/python/bin/python', 
     assert run_python(code, seconds=20) == Outcome("", True, "")
 
 
-BOMB = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass\n"
+# A bomb of 200 processes: where the limit fails, the test shall, and not the machine.
+BOMB = """
+import os, time
+for _ in range(200):
+    try:
+        if os.fork() == 0: break
+    except OSError: pass
+while True: time.sleep(1)
+"""
 ORPHAN = """
 import os, time
 if os.fork() == 0:
@@ -570,39 +582,72 @@ def everywhere(data):
         try: os.write(fd, data)
         except OSError: pass
 """
-GENERATOR = "import gc, os, sys\nframe = sys._getframe(1)\ngen = [x for x in gc.get_objects() if type(x).__name__ == 'generator' and x.gi_frame is frame][0]\n"  # fmt: skip
+GENERATOR = """
+import gc, os, sys
+frame = sys._getframe(1)
+(gen,) = [x for x in gc.get_objects() if type(x).__name__ == 'generator' and x.gi_frame is frame]
+"""
 JUMP = """
 import sys
 outer = sys._getframe(1)
+first_yield = sorted({line for _, _, line in outer.f_code.co_lines() if line})[-2]
 def tracer(frame, event, argument):
     if frame is outer:
-        first = frame.f_code.co_firstlineno
-        for line in range(first + 30, first, -1):
-            try: frame.f_lineno = line
-            except ValueError: pass
+        try: frame.f_lineno = first_yield
+        except ValueError: pass
     return tracer
 outer.f_trace = tracer
 sys.settrace(tracer)
 raise SystemExit
 """
 FORGERIES = {
-    "a word on every channel": f"import os{EVERYWHERE}everywhere(b'R' + b'1' * 32)\neverywhere(b'1\\n\\n')\nos._exit(0)",
-    "whatever can be read": f"import os{EVERYWHERE}for fd in range(64):\n    try:\n        os.set_blocking(fd, False)\n"
-    "        everywhere(os.read(fd, 99))\n    except OSError: pass\nos._exit(0)",
+    "a word on every channel": f"import os{EVERYWHERE}everywhere(b'R' + b'1' * 32)\nos._exit(0)",
+    "whatever can be read": f"""
+import os{EVERYWHERE}
+for fd in range(64):
+    try:
+        os.set_blocking(fd, False)
+        everywhere(os.read(fd, 99))
+    except OSError: pass
+os._exit(0)""",
     "every object": f"{WALK}{EVERYWHERE}for x in walk(): everywhere(x)\nos._exit(0)",
-    "each object alone": f"{WALK}{EVERYWHERE}all = set(walk())\neverywhere(max(all, key=lambda x: len(set(x)), default=b''))\nos._exit(0)",
+    "the object most like it": f"""{WALK}{EVERYWHERE}
+everywhere(max(walk(), key=lambda x: len(set(x)), default=b''))
+os._exit(0)""",
     "no channels": "import os\nos.closerange(0, 64)\nos._exit(0)",
     "an exit at the end": "import atexit, os\natexit.register(os._exit, 0)\nraise SystemExit(0)",
     "another interpreter": "import os\nos.execv('/python/bin/python', ['python', '-I', '-S', '-c', 'print(1)'])",
     "closing the generator": GENERATOR + "try: gen.close()\nexcept ValueError: pass\nos._exit(0)",
-    "parts from elsewhere": "import gc\nfor x in gc.get_objects():\n    if type(x) is list and not x: x += [b'', b'']\nraise SystemExit",
-    "going on with the maps": "import gc, os\nfor x in gc.get_objects():\n    if type(x) is map:\n        try: print(list(x))\n"
-    "        except Exception as e: pass\nos._exit(0)",
-    "other functions": "import builtins, os, sys\nos.write = os._exit = lambda *a: 0\nbuiltins.BaseException = int\nraise SystemExit",
+    "parts from elsewhere": """
+import gc
+for x in gc.get_objects():
+    if type(x) is list and not x: x += [b'', b'']
+raise SystemExit""",
+    "going on with the maps": """
+import gc, os
+for x in gc.get_objects():
+    if type(x) is map:
+        try: print(list(x))
+        except Exception: pass
+os._exit(0)""",
+    "other functions": """
+import builtins, os
+os.write = os._exit = lambda *a: 0
+builtins.BaseException = int
+raise SystemExit""",
     "jumping over the end": JUMP,
-    "an exception that prints": "class E(BaseException):\n    def __str__(self):\n        import os\n        os._exit(0)\nraise E",
-    "a thread that ends it": "import os, threading\nthreading.Thread(target=os._exit, args=(0,)).start()\nwhile True: pass",
-    "signals": "import os, signal\nsignal.signal(signal.SIGALRM, lambda *a: os._exit(0))\nsignal.setitimer(0, 0.1)\nwhile True: pass",
+    "an exception that leaves": """
+class E(BaseException):
+    def __str__(self):
+        import os
+        os._exit(0)
+raise E""",
+    "a thread that ends it": "import os, threading\nthreading.Thread(target=os._exit, args=[0]).start()\nwhile 1: 0",
+    "a signal that ends it": """
+import os, signal
+signal.signal(signal.SIGALRM, lambda *a: os._exit(0))
+signal.setitimer(0, 0.1)
+while True: pass""",
     "the last value": "class A:\n    def __repr__(self): raise SystemExit(0)\nA()",
 }  # fmt: skip
 
