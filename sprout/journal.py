@@ -121,7 +121,7 @@ class Journal:
         samples = [i for i, line in enumerate(lines) if line.startswith(b'{"event": "sample"')]
         dropped = {*steps[:-1:2], *samples[: len(samples) // 2]}
         kept = b"".join(line for i, line in enumerate(lines) if i not in dropped)
-        self.largest = max(LARGEST, 2 * len(kept))  # where little can be dropped, not again at every line
+        self.largest = max(LARGEST, len(kept) * 5 // 4)  # where little can be dropped, not again at every line
         write_atomic(self.path, kept)
 
     def __enter__(self) -> Journal:
