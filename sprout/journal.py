@@ -13,6 +13,8 @@ Nothing here decides what is trained; training goes on where a line can't be wri
   training; null where there is none, and for a stage that was done before)
 - `grown`, or `stopped` (reason); neither where the process was killed
 
+Nothing is written until there is work, so that a run that refuses to go on stays as it was.
+
 Read by `report/live.py`.
 """
 
@@ -36,6 +38,7 @@ from sprout.common.files import write_atomic
 STEP_SECONDS = 1.0  # between two `step` lines
 LARGEST = 1 << 20  # bytes; a larger journal loses every second `step` and the older half of the samples
 LONGEST = 2000  # characters of a prompt or a reply
+BEFORE_WORK = ("started", "planned", "done")
 
 
 class Journal:
@@ -45,17 +48,14 @@ class Journal:
     """
 
     def __init__(self, path: Path, say: Callable[[str], None] = print, fresh: bool = False) -> None:
-        """`fresh` forgets what is there, which another run left."""
+        """`fresh` forgets, once there is work, what is there, which another run left."""
         self.path, self.say = path, say
         self.failed = False
         self.torn = True  # the file may end within a line: of a process that was killed, or on a full disk
         self.largest = LARGEST
         self.stepped = -STEP_SECONDS
-        if fresh:
-            with contextlib.suppress(OSError):
-                path.unlink()
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        self.fresh = fresh
+        self.held_back: list[str] | None = []  # until there is work
         born = None
         with contextlib.suppress(psutil.Error, OSError):
             born = psutil.Process().create_time()
@@ -99,6 +99,16 @@ class Journal:
         """Append one line; not synced, which would take longer than a step."""
         try:
             line = json.dumps({"event": event, "time": round(time.time(), 3), **facts}) + "\n"
+            if self.held_back is not None:
+                if event in BEFORE_WORK:
+                    self.held_back.append(line)
+                    return
+                if event == "stopped":
+                    return
+                line, self.held_back = "".join([*self.held_back, line]), None
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                if self.fresh:
+                    self.path.unlink(missing_ok=True)
             handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
             try:
                 size = os.fstat(handle).st_size

@@ -357,9 +357,15 @@ def test_the_journal_stays_small_and_tells_at_most_once_a_second(tmp_path, monke
 def test_the_journal_tells_why_a_run_stopped(tmp_path):
     for error, reason in ((KeyboardInterrupt(), "Ctrl-C"), (Interrupted("saved at step 3"), "saved at step 3"), (ValueError(), "ValueError")):
         with pytest.raises(type(error)), Journal(tmp_path / "live.jsonl") as journal:
+            journal.stage("pretrain", 3)
             raise error
         last = json.loads(journal.path.read_text().splitlines()[-1])
         assert last["event"] == "stopped" and last["reason"] == reason and grow_state(tmp_path)["state"] == "stopped"
+    told = journal.path.read_bytes()
+    with pytest.raises(UserError), Journal(tmp_path / "live.jsonl", fresh=True) as journal:
+        journal.done("pretrain")
+        raise UserError("refused; nothing was changed")
+    assert journal.path.read_bytes() == told
 
 
 ANYTHING = st.recursive(
