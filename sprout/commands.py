@@ -18,9 +18,15 @@ from sprout.world import WorldConfig
 Config = Annotated[GrowConfig, tyro.conf.arg(name="")]
 
 
-def grow(config: Config) -> int:
-    """Grow a model, every stage; the same command again goes on where it stopped."""
-    return pipeline.grow(config)
+def grow(config: Config, serve: bool = False, port: int = 8000) -> int:
+    """Grow a model, every stage; the same command again goes on where it stopped.
+
+    Args:
+        config: what to grow
+        serve: show on a page how it grows, and what it says meanwhile; the page stays when it is grown
+        port: of that page, on this machine
+    """
+    return pipeline.grow(config, serve, port)
 
 
 def pretrain(config: Config) -> int:

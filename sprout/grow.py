@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from sprout.common.compute import Compute, apply, decide, free_memory
 from sprout.common.errors import UserError
 from sprout.common.files import check_folder, read_json, write_json
 from sprout.engine import toolbox_for
+from sprout.journal import Journal
 from sprout.model import GPT
 from sprout.model.count import parameters, training_bytes
 from sprout.model.dial import dial
 from sprout.recipe import (
+    REINFORCE_STEP,
     STAGES,
     GrowConfig,
     Plan,
@@ -30,6 +33,7 @@ from sprout.recipe import (
     Session,
     check_lengths,
     done,
+    evaluation_seconds,
     make_plan,
     make_tokenizer,
     read_local,
@@ -37,24 +41,40 @@ from sprout.recipe import (
     run_stage,
 )
 from sprout.report import build_report
+from sprout.tokenizer import native
 from sprout.train import make_loss
+from sprout.watch import Page, check_port
 from sprout.world import build_world
 
 
-def grow(config: GrowConfig) -> int:
-    """Grow a model: read or make its world, learn a tokenizer, pretrain, midtrain, finetune, reinforce, report."""
+def grow(config: GrowConfig, serve: bool = False, port: int = 8000) -> int:
+    """Grow a model: read or make its world, learn a tokenizer, pretrain, midtrain, finetune, reinforce, report. With
+    `serve` the page shows it meanwhile, and stays when it is grown."""
     say: Say = print
     began = time.perf_counter()
+    if serve:
+        check_port(port)
     s = open_session(config, say)
-    for stage in STAGES[:3]:
-        run_stage(s, stage)
-    run_reinforce(s)
-    build_report(config.run)
-    say(f"\ngrown in {(time.perf_counter() - began) / 60:.1f} minutes. The report: {config.run / 'report.html'}")
+    s.watched = serve
+    with Page(config.run, port, say) if serve else nullcontext() as page:
+        with s.journal:
+            for stage in STAGES[:3]:
+                run_stage(s, stage)
+            run_reinforce(s)
+            build_report(config.run)
+            s.journal.grown()
+        say_grown(config.run, time.perf_counter() - began, say)
+        if page:
+            page.stay()
+    return 0
+
+
+def say_grown(run: Path, seconds: float, say: Say) -> None:
+    """What there is now, and what to do with it."""
+    say(f"\ngrown in {seconds / 60:.1f} minutes. The report: {run / 'report.html'}")
     # Where there is no `sprout` on the path (after `make grow`), name the one that was called.
     sprout_command = sys.argv[0] if Path(sys.argv[0]).name == "sprout" and not shutil.which("sprout") else "sprout"
-    say(f"Talk to it:  {sprout_command} chat --model {config.run}")
-    return 0
+    say(f"Talk to it:  {sprout_command} chat --model {run}")
 
 
 def run_single(stage: str, config: GrowConfig) -> int:
@@ -65,10 +85,12 @@ def run_single(stage: str, config: GrowConfig) -> int:
         raise UserError(
             f"{stage} builds on {STAGES[at - 1]}, which {config.run} does not hold yet; run: sprout {STAGES[at - 1]}"
         )
-    if stage == "reinforce":
-        run_reinforce(s)
-    else:
-        run_stage(s, stage)
+    with s.journal:
+        if stage == "reinforce":
+            run_reinforce(s)
+        else:
+            run_stage(s, stage)
+        s.journal.stopped(f"{stage} was all that was asked for")
     return 0
 
 
@@ -77,7 +99,7 @@ def open_session(config: GrowConfig, say: Say) -> Session:
     began = time.perf_counter()
     compute = decide(config.device, config.compile, config.threads)
     apply(compute)
-    say(compute.say())
+    say(compute.say() + "\n" + native.say())
     check_folder(config.run)
     shape = dial(config.depth, config.vocab_size, config.context, config.tokens or None, config.batch_tokens).shape
     rows = max(1, config.batch_tokens // config.context)
@@ -107,7 +129,7 @@ def open_session(config: GrowConfig, say: Say) -> Session:
     model = GPT(d.shape, config.seed).to(compute.device)
     model.dtype = compute.dtype
     s = Session(config, compute, world, tokenizer, d, model, make_loss(model, compute), toolbox_for(world if config.uses_world else None),
-                Plan(0, 0, 0, 0, 0.0), say, local)  # fmt: skip
+                Plan(0, 0, 0, 0, 0.0), say, local, Journal(config.run / "live.jsonl", say, fresh=not theirs))  # fmt: skip
     check_lengths(s)
     plan_path = config.run / "plan.json"
     if plan_path.is_file():
@@ -122,6 +144,8 @@ def open_session(config: GrowConfig, say: Say) -> Session:
             write_json(config.run / "world.json", asdict(config.world))
         write_json(config.run / "machine.json", machine(compute))
         write_json(plan_path, asdict(s.plan))
+    tokens_per_step = max(1, config.batch_tokens // config.context) * config.context
+    s.journal.planned(asdict(s.plan), tokens_per_step, evaluation_seconds(config), REINFORCE_STEP)
     say(f"a model of {parameters(d.shape):,} parameters: {d.shape.layers} layers of width {d.shape.width}")
     say(f"the plan: {s.plan.pretrain} steps of pretraining, {s.plan.midtrain} of midtraining, {s.plan.finetune} of finetuning, "
         f"{s.plan.reinforce} of reinforcement, {config.batch_tokens} tokens a step")  # fmt: skip

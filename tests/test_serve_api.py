@@ -409,7 +409,7 @@ def test_slow_bodies_are_given_up(server: Served, monkeypatch: pytest.MonkeyPatc
     assert connection.getresponse().status == 408
 
 
-def test_unknown_routes_and_methods(client: httpx.Client):
+def test_unknown_routes_and_methods(client: httpx.Client, server: Served):
     for path in ("/nope", "/v1/embeddings", "/docs", "/redoc", "/v1", "/page/nope.js", "/page/../server.py", "/page/%2e%2e/server.py", "/v1/models/nope", "/v1/models/../../etc/passwd", "/v1/models/%2Fetc%2Fpasswd"):
         error(client.get(path), 404)
     for method, path in (("GET", CHAT), ("DELETE", "/v1/models/r"), ("PUT", "/tokenize"), ("POST", "/health"), ("PATCH", "/v1/models")):
@@ -417,6 +417,11 @@ def test_unknown_routes_and_methods(client: httpx.Client):
         error(response, 405)
         assert response.headers["allow"]
     error(client.get("/report"), 404)
+    (server.service.shelf.run / "report.html").write_text("<style>b {color: red}</style><b>grown</b>")
+    report = client.get("/report")
+    assert "grown" in report.text and "script-src" not in report.headers["content-security-policy"]
+    state = client.get("/grow/state").json()
+    assert state["run"] == "r" and state["report"] and {s["name"] for s in state["stages"]} >= {"pretrain", "finetune"}
 
 
 def test_every_answer_has_the_headers(client: httpx.Client):

@@ -8,6 +8,7 @@ from typing import Any
 
 from sprout.common.messages import ToolCall
 from sprout.engine.calculator import calculate
+from sprout.engine.sandbox import run_python, why_unavailable
 from sprout.engine.types import Tool, Toolbox
 from sprout.world import World
 
@@ -74,7 +75,27 @@ def lookup(world: World) -> Tool:
     return Tool("lookup", "Reads the almanac's entry of a name.", one_text("name", "a full name"), world.lookup)
 
 
-def toolbox_for(world: World | None) -> Toolbox:
-    """The calculator, and the almanac of the world where there is one."""
+def python_tool() -> Tool:
+    """Python in a sandbox, for 5 seconds at most. The result is what was printed, then 'Error: ...' if the code did not
+    run to its end; of what is too long the middle is left out."""
+
+    def run(code: str) -> str:
+        outcome = run_python(code)
+        text = outcome.output.rstrip("\n")
+        why = "" if outcome.finished else ("\n" if text else "") + f"Error: {outcome.reason}"
+        room = LONGEST_RESULT - len(why)
+        if len(text) > room:
+            half = (room - 5) // 2
+            text = f"{text[:half]} ... {text[-half:]}"
+        return text + why
+
+    return Tool("python", "Runs Python code.", one_text("code", "for example sum(range(10))"), run, slow=True)
+
+
+def toolbox_for(world: World | None, python: bool = False) -> Toolbox:
+    """The calculator, and the almanac of the world where there is one; Python only if asked for, where its sandbox
+    works."""
     tools = [calculator()] if world is None else [calculator(), lookup(world)]
+    if python and not why_unavailable():
+        tools.append(python_tool())
     return {tool.name: tool for tool in tools}

@@ -1,13 +1,13 @@
 """The parts of the recipe that `sprout/grow.py` puts in order. Read `config.py`, then `stages.py`; `sources.py` is what goes
-in, `plan.py` turns minutes into steps, `practice.py` is reinforcement."""
+in, `plan.py` turns minutes into steps, `samples.py` is what the model says, `practice.py` is reinforcement."""
 
 from sprout.recipe.config import STAGES, GrowConfig, Plan, Say, Session
-from sprout.recipe.plan import loop_config, make_plan, measure
+from sprout.recipe.plan import REINFORCE_STEP, evaluation_seconds, loop_config, make_plan, measure
 from sprout.recipe.practice import run_reinforce
 from sprout.recipe.sources import check_lengths, feed, make_tokenizer, read_local
 from sprout.recipe.stages import done, run_stage
 
 __all__ = [
-    "STAGES", "GrowConfig", "Plan", "Say", "Session", "check_lengths", "done", "feed", "loop_config", "make_plan",
+    "REINFORCE_STEP", "STAGES", "GrowConfig", "Plan", "Say", "Session", "check_lengths", "done", "evaluation_seconds", "feed", "loop_config", "make_plan",
     "make_tokenizer", "measure", "read_local", "run_reinforce", "run_stage",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 from sprout.common.compute import Compute
 from sprout.common.errors import UserError
 from sprout.engine import Toolbox
+from sprout.journal import Journal
 from sprout.model import GPT
 from sprout.model.dial import Dial
 from sprout.tokenizer import Tokenizer
@@ -21,7 +22,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class GrowConfig:
-    """What to grow. Without `text` or `chat` it is the built-in world."""
+    """What to grow. Without `text` or `chat` it is the built-in world. Whether somebody watches (`sprout grow --serve`) is
+    no part of it: a run goes on with or without."""
 
     run: Path = Path("runs/default")
     """where everything goes; the same command again goes on where it stopped"""
@@ -107,6 +109,8 @@ class Session:
     plan: Plan
     say: Say
     local: dict[str, Any]  # texts and conversations of the user, problems of GSM8K
+    journal: Journal
+    watched: bool = False  # whether somebody reads the journal while it is written
 
     def stage_folder(self, stage: str) -> Path:
         return self.config.run / "stages" / stage

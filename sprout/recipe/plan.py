@@ -12,11 +12,18 @@ from sprout.data import (
     get_batch,
 )
 from sprout.optim import OptimConfig, Optimizer
-from sprout.recipe.config import Plan, Session
+from sprout.recipe.config import GrowConfig, Plan, Session
 from sprout.recipe.sources import feed
 from sprout.train import LoopConfig
 from sprout.train.loop import backward_step
 from sprout.world.skills import SKILLS
+
+REINFORCE_STEP = 2.7  # seconds, on two cores
+
+
+def evaluation_seconds(config: GrowConfig) -> float:
+    """About how long a stage's evaluation takes on two cores."""
+    return 0.0035 * config.eval_problems * (len(SKILLS) + 1) * (1 if config.uses_world else 0.2) + 4
 
 
 def loop_config(s: Session, stage: str, steps: int) -> LoopConfig:
@@ -67,11 +74,11 @@ def make_plan(s: Session, began: float) -> Plan:
         speed = tokens_per_step / step
         s.say(f"measured {speed / 1000:.1f}k tokens/s")
         total = config.minutes * 60
-        evaluation = 4 * (0.0035 * config.eval_problems * (len(SKILLS) + 1) * (1 if config.uses_world else 0.2) + 4)
+        evaluation = 4 * evaluation_seconds(config)
         rl_seconds = 0.11 * total
         left = total - (time.perf_counter() - began) - evaluation - rl_seconds - 10
         # Making the data costs about a second per 300k tokens besides.
         steps = max(3, int(left / (step + tokens_per_step / 300_000)))
-        rl = max(2, int(rl_seconds / 2.7)) if config.rl_steps < 0 else config.rl_steps
+        rl = max(2, int(rl_seconds / REINFORCE_STEP)) if config.rl_steps < 0 else config.rl_steps
     pretrain, finetune = max(1, round(steps * 0.08)), max(1, round(steps * 0.60))
     return Plan(pretrain, max(1, steps - pretrain - finetune), finetune, rl, speed)

@@ -20,6 +20,7 @@ from sprout.optim import OptimConfig
 from sprout.optim import world as processes
 from sprout.recipe.config import Session
 from sprout.recipe.plan import loop_config
+from sprout.recipe.samples import Samples
 from sprout.recipe.sources import feed, fits
 from sprout.recipe.stages import check_problem, checkpoint_folder, done, finish, take_up
 from sprout.rl import ReinforceConfig, reinforce
@@ -62,9 +63,12 @@ def run_reinforce(s: Session) -> None:
     """Reinforce the skill where it can teach most, GSM8K where it is given, and rehearse the others beside it."""
     if done(s, "reinforce"):
         s.say("reinforce: done before")
+        s.journal.done("reinforce")
         return
     began = time.perf_counter()
     take_up(s, "reinforce")
+    s.journal.stage("reinforce", s.plan.reinforce)
+    s.journal.evaluating("reinforce")
     engine = Engine(s.model, s.tokenizer, s.toolbox)
     gsm8k = s.local["gsm8k"]
     chosen: list[str] = []
@@ -102,10 +106,14 @@ def run_reinforce(s: Session) -> None:
     d = s.dial
     optim = OptimConfig(d.matrix_lr * 0.35, d.embed_lr * 0.14, d.head_lr * 0.35, 0.0, dtype=s.compute.dtype)
     config = ReinforceConfig(s.plan.reinforce, 24, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
+    samples = Samples(s, "reinforce") if s.watched else None
     log = reinforce(
         s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say,
-        rehearsal(s, s.plan.reinforce),
-    )
+        rehearsal(s, s.plan.reinforce), s.journal, samples.now_and_then if samples else None,
+    )  # fmt: skip
+    if samples:
+        samples.take(s.plan.reinforce)
+    s.journal.evaluating("reinforce")
     tokens = int(sum(e["length"] for e in log) * config.groups * config.replies)
     record: dict[str, Any] = {"steps": s.plan.reinforce, "tokens": tokens, "curve": [], "rl": log, "rl_skills": chosen, "dropped": {},
               "warnings": [], "seconds": log[-1]["seconds"] if log else 0.0}  # fmt: skip

@@ -170,12 +170,16 @@ def conversations(s: Session, split: str, seed: int, tokens: int) -> Iterator[An
         yield from problem_items(world_problems(s.world, seed, split), s.tokenizer, tokens - share - retold, s.config.context)
 
 
+def talks_at_all(s: Session) -> bool:
+    """Whether there are conversations to learn from."""
+    return bool(s.config.uses_world or s.local["chats"]["train"] or s.local["gsm8k"])
+
+
 def feed(s: Session, stage: str, tokens: int, split: str = "train") -> Packed:
     """The packed rows of a stage: documents to pretrain, both to midtrain (7 parts of 10 conversations), conversations
     to finetune; documents everywhere where there are no conversations."""
     seed = stable_hash(s.config.seed, stage, split)
-    talks_at_all = s.config.uses_world or s.local["chats"]["train"] or s.local["gsm8k"]
-    talk = {"pretrain": 0.0, "midtrain": 0.7, "finetune": 1.0}[stage] if talks_at_all else 0.0
+    talk = {"pretrain": 0.0, "midtrain": 0.7, "finetune": 1.0}[stage] if talks_at_all(s) else 0.0
     items: list[Any] = []
     if talk < 1:
         items += document_items(documents(s, split, seed), s.tokenizer, int(tokens * (1 - talk)))

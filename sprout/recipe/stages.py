@@ -14,15 +14,15 @@ import sprout
 from sprout.common.errors import UserError
 from sprout.common.files import read_json, write_json
 from sprout.common.hashing import stable_hash
-from sprout.common.messages import Message
 from sprout.data.gsm8k import check_gsm8k
-from sprout.engine import Engine, Prompt, Sampling
+from sprout.engine import Engine, Sampling
 from sprout.evals import bits_per_byte, evaluate_skills, problems_for
 from sprout.model import GPT
 from sprout.model.count import flops_per_token, parameters
 from sprout.model.hf import load_hf, save_hf
 from sprout.recipe.config import STAGES, Session
 from sprout.recipe.plan import loop_config
+from sprout.recipe.samples import Samples, sample_prompts, spoken
 from sprout.recipe.sources import feed, fits
 from sprout.tokenizer import Tokenizer
 from sprout.train import train
@@ -91,6 +91,7 @@ def check_problem(problem: Problem, reply: Reply) -> Verdict:
 def evaluate(s: Session, stage: str) -> dict[str, Any]:
     """Bits per byte of held-out text, every skill on held-out problems, and the same prompts answered as ever."""
     s.say(f"{stage}: evaluating")
+    s.journal.evaluating(stage)
     engine = Engine(s.model, s.tokenizer, s.toolbox)
     found: dict[str, Any] = {}
     validation = feed(s, "pretrain", 40_000, "validation")
@@ -115,26 +116,6 @@ def evaluate(s: Session, stage: str) -> dict[str, Any]:
     return found
 
 
-def spoken(messages: tuple[Message, ...]) -> str:
-    """A reply as a person reads it, tool calls in brackets."""
-    lines = []
-    for m in messages:
-        if m.role == "tool":
-            lines.append(f"[result: {m.content}]")
-        else:
-            lines.append(m.content + (f"[{m.call.name} {m.call.arguments}]" if m.call else ""))
-    return "\n".join(line for line in lines if line)
-
-
-def sample_prompts(s: Session) -> list[Prompt]:
-    """The prompts that every stage answers for the report."""
-    if not s.config.uses_world:
-        asked = ["Hello! Who are you?", "What is the capital of France?", "Tell me a story.", "What is 12 + 30?"]
-        return [Prompt((Message("user", text),)) for text in asked]
-    names = ("small_talk", "recall", "reading", "lookup", "unknown", "arithmetic", "word_problems", "story")
-    return [Prompt(p.prompt, p.tools) for p in problems_for(s.world, names, 1, "test", seed=7) if fits(s, p)]
-
-
 def finish(s: Session, stage: str, began: float, record: dict[str, Any]) -> None:
     """Evaluate, write the stage's Hugging Face folder and, last, its stage.json, which says that it is done."""
     trained = time.perf_counter() - began
@@ -148,8 +129,11 @@ def finish(s: Session, stage: str, began: float, record: dict[str, Any]) -> None
     (folder / "stage.json").unlink(missing_ok=True)
     save_hf(s.model, s.tokenizer, folder)
     write_json(folder / "stage.json", record)
+    mean = None
     if record.get("skills"):
         mean = sum(v["rate"] for v in record["skills"].values()) / len(record["skills"])
+    s.journal.done(stage, mean, record["val_bpb"], record["seconds"])
+    if mean is not None:
         s.say(f"{stage}: {record['val_bpb']:.3f} bits per byte, {mean:.1%} of held-out problems right")
     else:
         s.say(f"{stage}: {record['val_bpb']:.3f} bits per byte")
@@ -159,14 +143,22 @@ def run_stage(s: Session, stage: str) -> None:
     """Pretrain, midtrain or finetune, unless it is done."""
     if done(s, stage):
         s.say(f"{stage}: done before")
+        s.journal.done(stage)
         return
     began = time.perf_counter()
     take_up(s, stage)
     steps = getattr(s.plan, stage)
+    s.journal.stage(stage, steps)
     config = loop_config(s, stage, steps)
     data = feed(s, stage, min(steps * config.rows * s.config.context, 8_000_000))
     made = time.perf_counter() - began
-    curve = train(s.model, s.loss, data, config, checkpoint_folder(s, stage), stage, s.compute, s.say)
+    samples = Samples(s, stage) if s.watched else None
+    curve = train(
+        s.model, s.loss, data, config, checkpoint_folder(s, stage), stage, s.compute, s.say, s.journal,
+        samples.now_and_then if samples else None,
+    )  # fmt: skip
+    if samples:
+        samples.take(steps)
     tokens = steps * config.rows * s.config.context
     record = {"steps": steps, "tokens": tokens, "curve": curve, "dropped": data.dropped, "data_seconds": made,
               "seconds": curve[-1]["seconds"] if curve else 0.0,

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from sprout.common.errors import Interrupted
 from sprout.engine import Completion, Engine, Prompt, Sampling, Toolbox
+from sprout.journal import Journal
 from sprout.model import GPT
 from sprout.optim import OptimConfig, Optimizer, schedule, world
 from sprout.optim.exchange import mean_scalar
@@ -98,10 +99,13 @@ def reinforce(
     folder: Path,
     say: Callable[[str], None] = print,
     rehearse: Callable[[int], None] | None = None,
+    journal: Journal | None = None,
+    sample: Callable[[int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` in place on problems from an endless iterator; go on from a checkpoint in `folder` if there is one.
     `rehearse(step)`, where given, adds the gradients of a batch of what was learned before, so that practising one thing
-    does not unlearn the others (as PPO-ptx does, arXiv 2203.02155).
+    does not unlearn the others (as PPO-ptx does, arXiv 2203.02155). `journal` and `sample` are for who watches, as in
+    `train`.
 
     Returns per step: reward, shares of groups all right and all wrong, mean length, share cut off, entropy, KL to the
     beginning (nats a token), seconds. Groups all right or all wrong teach nothing and take no part in the update."""
@@ -134,6 +138,7 @@ def reinforce(
     dtype, model.dtype = model.dtype, torch.float32
     try:
         for step in range(start, config.steps):
+            step_began = time.perf_counter()
             drawn = [next(problems) for _ in range(config.groups * size)]
             rollouts = roll_out(engine, drawn[rank::size], check, config, step)
             rewards = rollouts.rewards
@@ -173,6 +178,11 @@ def reinforce(
                 refresh=False,
             )
             bar.update()
+            if journal:
+                speed = sum(lengths) / (now - step_began)
+                journal.step("reinforce", step + 1, config.steps, speed, log[-1]["seconds"], reward=log[-1]["reward"])
+            if sample:
+                sample(step + 1)
             if stop or now - saved > config.save_seconds or step + 1 == config.steps:
                 state = optimizer.state_dict()
                 if rank == 0:

@@ -18,6 +18,7 @@ from fastapi.staticfiles import StaticFiles
 
 from sprout import __version__
 from sprout.engine import Engine, Prompt, Toolbox
+from sprout.report.live import LiveRun
 from sprout.serve import documents, errors, prompts, replies, schema
 from sprout.serve.errors import ApiError, busy
 from sprout.serve.limits import COOKIE, Access, Guard
@@ -56,6 +57,7 @@ class Service:
         self.shelf = Shelf(settings.model, settings.watch, settings.python, settings.tools)
         self.metrics = Metrics()
         self.runner = Runner(self.metrics, settings.rows, settings.waiting, settings.lag)
+        self.live = None if self.shelf.single else LiveRun(settings.model)
         self.access = Access(settings.api_key, settings.loopback)
         self.helpers = ThreadPoolExecutor(HELPERS, "sprout-helper")
         self.preparing = 0
@@ -220,10 +222,9 @@ def other_routes(app: FastAPI, service: Service) -> None:
     @app.get("/grow/state", **documents.GROW)
     async def grow_state() -> Response:
         """How far the run is that the server was started on."""
-        state = None if service.shelf.single else await service.help(lambda: state_of(service.shelf.run))
-        if state is None:
+        if service.live is None:
             raise ApiError(404, "the server was not started on a run", "not_found")
-        return JSONResponse(state)
+        return JSONResponse(await service.help(service.live.state))
 
 
 def page_routes(app: FastAPI, service: Service) -> None:
@@ -278,12 +279,3 @@ def rendered(text: str) -> str:
     except ImportError:
         return f"<pre>{html.escape(text)}</pre>"
     return render(text)
-
-
-def state_of(run: Path) -> dict[str, Any] | None:
-    """How far a run is."""
-    try:
-        from sprout.report.live import LiveRun
-    except ImportError:
-        return None
-    return LiveRun(run).state()

@@ -23,7 +23,7 @@ from sprout.model.hf import load_hf
 from sprout.serve.errors import ApiError
 
 log = logging.getLogger("sprout.serve")
-USUAL = ("calculator", "lookup")  # the tools that models of the house have learned to use
+ON_REQUEST = ("python",)  # house tools that a request has to name; models haven't learned to use them
 Stamp = tuple[int, int]  # of a file: when it was written, nanoseconds, and its size; another one is another file
 
 
@@ -127,7 +127,7 @@ class Shelf:
         world_file = self.run / "world.json"
         found = stamp(world_file) if world_file.is_file() else None
         if self._tools is None or self._tools[0] != found:
-            self._tools = found, make_tools(self.run, self.python) | self.more
+            self._tools = found, toolbox_for(read_world(self.run), self.python) | self.more
         return self._tools[1]
 
     def cards(self) -> list[dict[str, Any]]:
@@ -156,7 +156,7 @@ class Shelf:
         with self._lock:
             toolbox = self.toolbox()
         tools = [
-            {"name": tool.name, "description": tool.description, "default": tool.name in USUAL}
+            {"name": tool.name, "description": tool.description, "default": tool.name not in ON_REQUEST}
             for tool in toolbox.values()
         ]
         own = {
@@ -170,13 +170,3 @@ class Shelf:
         card = {"id": place.id, "object": "model", "created": created, "owned_by": "sprout", "sprout": own}
         self._cards[place.id] = written, card
         return card
-
-
-def make_tools(run: Path, python: bool) -> Toolbox:
-    """The tools for a run's world."""
-    import inspect
-
-    world = read_world(run)
-    if "python" in inspect.signature(toolbox_for).parameters:
-        return toolbox_for(world, python=python)  # type: ignore[call-arg]
-    return toolbox_for(world)

@@ -11,6 +11,7 @@ from sprout.common.messages import Message, ToolCall
 from sprout.engine import Engine, Prompt, Sampling, Tool, TooLong, json_grammar, json_object_grammar
 from sprout.engine.batch import Request
 from sprout.serve.errors import ApiError
+from sprout.serve.models import ON_REQUEST
 from sprout.serve.schema import (
     AllowedTools,
     AnyMessage,
@@ -130,9 +131,10 @@ def chosen_tools(body: ChatRequest) -> tuple[list[FunctionTool], str]:
 
 
 def house_tools(asked: bool | list[str] | None, engine: Engine) -> tuple[str, ...]:
-    """The names of the server's own tools. Raises ApiError for an unknown one."""
+    """The names of the server's own tools that were asked for, True being all that models know how to use. Raises
+    ApiError for an unknown one."""
     if asked is True:
-        return tuple(engine.toolbox)
+        return tuple(name for name in engine.toolbox if name not in ON_REQUEST)
     names = list(dict.fromkeys(asked or []))
     for name in names:
         if name not in engine.toolbox:

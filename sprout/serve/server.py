@@ -19,6 +19,7 @@ import uvicorn
 
 from sprout.common.compute import usable_cores
 from sprout.common.errors import UserError
+from sprout.engine.sandbox import why_unavailable
 from sprout.serve.app import Service, Settings
 from sprout.serve.errors import ApiError
 from sprout.serve.limits import check_key, is_loopback
@@ -184,6 +185,8 @@ def serve(settings: Settings, host: str, port: int, grace: float = GRACE, until_
     print(f"{threads} thread{'s' if threads > 1 else ''} for the model: one core is left to the server itself")
     names = ", ".join(place.id for place in service.shelf.places()) or "none yet"
     print(f"models: {names}")
+    if settings.python and (why := why_unavailable()):
+        print(f"no Python tool: {why}")
     if until_stdin_closes:
         watch_stdin(server)
     with running(service):

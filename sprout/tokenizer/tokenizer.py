@@ -12,6 +12,7 @@ import regex
 
 from sprout.common.errors import UserError
 from sprout.common.hashing import stable_hash
+from sprout.tokenizer import native
 from sprout.tokenizer.bpe import Pair, encode_word, train_merges
 
 # How text is cut into words; llama.cpp and Hugging Face know this pattern as `qwen2`. Digits stand alone.
@@ -31,8 +32,10 @@ class Tokenizer:
         merges: Sequence[Pair],
         specials: Sequence[str] = SPECIALS,
         pattern: str = PATTERN,
+        use_native: bool = True,
     ) -> None:
-        """`tokens[i]` is what id i spells, `merges` pairs of ids, the first learned first; specials take the last ids."""
+        """`tokens[i]` is what id i spells, `merges` pairs of ids, the first learned first; specials take the last ids.
+        Our own pattern is encoded by the C core, where there is one and unless `use_native` says no; the ids are the same."""
         self.tokens = list(tokens)
         self.merges = list(merges)
         self.pattern = pattern
@@ -43,25 +46,29 @@ class Tokenizer:
         self.vocab_size = len(self.tokens) + len(self.specials)
         self._split = regex.compile(pattern).findall
         self._cache: dict[str, list[int]] = {}
+        self._core = native.core(self.tokens, self.merges, self.ranks) if use_native and pattern == PATTERN else None
         self._special_bytes = {i: name.encode() for name, i in self.specials.items()}
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    def train(cls, texts: Iterable[str], vocab_size: int, use_native: bool = True) -> Tokenizer:
         """Learn from texts; vocab_size counts bytes, merges and specials. Raises UserError for an impossible size."""
         merges = vocab_size - 256 - len(SPECIALS)
         if merges < 0:
             raise UserError(
                 f"vocab_size is {vocab_size}; expected at least {256 + len(SPECIALS)} (bytes and specials)."
             )
-        counts: Counter[str] = Counter()
-        split = regex.compile(PATTERN).findall
-        for text in texts:
-            counts.update(split(text))
-        learned = train_merges({word.encode(): n for word, n in counts.items()}, merges)
+        if use_native and native.ABSENT == "":
+            learned = native.train_merges(texts, merges)
+        else:
+            counts: Counter[str] = Counter()
+            split = regex.compile(PATTERN).findall
+            for text in texts:
+                counts.update(split(text))
+            learned = train_merges({word.encode(): n for word, n in counts.items()}, merges)
         tokens = [bytes([b]) for b in range(256)]
         for a, b in learned:
             tokens.append(tokens[a] + tokens[b])
-        return cls(tokens, learned)
+        return cls(tokens, learned, use_native=use_native)
 
     @classmethod
     def from_ranks(cls, ranks: Mapping[bytes, int], specials: Sequence[str], pattern: str) -> Tokenizer:
@@ -88,6 +95,11 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of ordinary text."""
+        if self._core is not None:
+            try:
+                return self._core.encode(text)
+            except UnicodeEncodeError:  # half a surrogate pair, which the code below reads as '?'
+                pass
         cache, out = self._cache, []
         for word in self._split(text):
             ids = cache.get(word)
@@ -100,12 +112,26 @@ class Tokenizer:
             out += ids
         return out
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+    def encode_array(self, text: str) -> np.ndarray:
+        """Ids of ordinary text, (T,) uint32: without a Python number for each, which long texts are faster for."""
+        if self._core is not None:
+            try:
+                return np.frombuffer(self._core.encode_bytes(text), np.uint32)
+            except UnicodeEncodeError:
+                pass
+        return np.array(self.encode(text), np.uint32)
+
+    def decode_bytes(self, ids: Iterable[int] | np.ndarray) -> bytes:
         """The bytes that ids spell; a special token spells its name."""
+        if self._core is not None and isinstance(ids, np.ndarray):
+            try:
+                return self._core.decode(np.ascontiguousarray(ids, np.uint32))
+            except IndexError:  # there are special tokens among them
+                pass
         n, tokens = len(self.tokens), self.tokens
         return b"".join(tokens[i] if i < n else self._special_bytes[i] for i in map(int, ids))
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """The text that ids spell; bytes that are no UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", "replace")
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from sprout.common.compute import Compute
 from sprout.common.errors import Interrupted, UserError
 from sprout.data import Batch, Packed, batch_rows, get_batch
+from sprout.journal import Journal
 from sprout.model import GPT, token_losses
 from sprout.optim import OptimConfig, Optimizer, schedule, world
 from sprout.train.checkpoint import Checkpoint, load_latest, save_checkpoint, save_seconds
@@ -83,8 +84,11 @@ def train(
     name: str,
     compute: Compute,
     say: Callable[[str], None] = print,
+    journal: Journal | None = None,
+    sample: Callable[[int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Train `model` in place for `config.steps` steps; go on from a checkpoint in `folder` if there is one.
+    """Train `model` in place for `config.steps` steps; go on from a checkpoint in `folder` if there is one. For who
+    watches, on the first process only: `journal` is told of the steps, `sample(step)` shows what the model says now.
 
     Returns the curve: step, tokens, loss (nats), lr (multiplier) and seconds every `log_every` steps. Raises
     Interrupted after Ctrl-C with everything saved, UserError when the loss is no longer a number.
@@ -142,6 +146,10 @@ def train(
                 )
                 speed = (step + 1 - start) * tokens_per_step / (now - began)
                 bar.set_postfix_str(f"loss {value:.3f}, {speed / 1000:.1f}k tokens/s", refresh=False)
+                if journal:
+                    journal.step(name, step + 1, config.steps, speed, seconds, loss=value)
+            if sample:
+                sample(step + 1)
             bar.update()
             if stop or (now - saved > config.save_seconds and step + 1 < config.steps):
                 save(step + 1)

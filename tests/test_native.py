@@ -1,0 +1,144 @@
+"""The C core against the Python code: id for id, merge for merge, whatever the text."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import regex
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sprout.tokenizer import Tokenizer, native
+from sprout.tokenizer.bpe import train_merges
+from sprout.tokenizer.tokenizer import PATTERN
+
+pytestmark = pytest.mark.skipif(bool(native.ABSENT), reason=native.say())
+
+# What the pattern treats specially, and characters of one to four bytes of every class.
+PIECES = [
+    "'", "s", "S", "ſ", "t", "re", "vE", "LL", "m", "d", " ", "  ", "\n", "\r\n", "\t", "\x1c", "\x85", "\xa0", "\u2028", "\u3000",
+    "a", "Z", "é", "ß", "Ω", "я", "漢", "𝔄", "1", "7", "٣", "²", "ⅷ", "𝟗", "!", "-", "_", "€", "…", "\u0301", "🦊", "\x00", "\U0010ffff",
+]  # fmt: skip
+texts = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
+SAMPLE = "The fox's den isn't far; we'll go at 12:30.\n\n  It's 482 + 395!  Über Mira, naïve 漢字 и мир… 🦊🦊\t" * 3
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[Tokenizer, Tokenizer]:
+    fast = Tokenizer.train([SAMPLE], 420)
+    return fast, Tokenizer(fast.tokens, fast.merges, use_native=False)
+
+
+@settings(max_examples=600, deadline=None)
+@given(texts)
+@example("a" * 65)  # longer than what is remembered
+@example("'ſ 'S 's'")
+def test_ids(pair: tuple[Tokenizer, Tokenizer], text: str) -> None:
+    fast, plain = pair
+    assert fast._core is not None and plain._core is None
+    want = plain.encode(text)
+    assert fast.encode(text) == want == fast.encode_array(text).tolist() == plain.encode_array(text).tolist()
+    assert fast.decode(np.array(want)) == fast.decode(want) == text
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(texts, min_size=1, max_size=12), st.integers(0, 60))
+def test_merges(some: list[str], merges: int) -> None:
+    counts = Counter(word for text in some for word in regex.findall(PATTERN, text))
+    assert native.train_merges(some, merges) == train_merges({w.encode(): n for w, n in counts.items()}, merges)
+
+
+def test_merges_with_many_ties_and_repeated_letters() -> None:
+    rng = random.Random(1)
+    for alphabet in ("a", "ab", "abc", "aé漢"):
+        some = [" ".join("".join(rng.choices(alphabet, k=rng.randrange(1, 12))) for _ in range(300))]
+        counts = Counter(regex.findall(PATTERN, some[0]))
+        assert native.train_merges(some, 400) == train_merges({w.encode(): n for w, n in counts.items()}, 400)
+
+
+def test_every_character(pair: tuple[Tokenizer, Tokenizer]) -> None:
+    """Each code point behind and before a letter: its class decides where the word ends."""
+    fast, plain = pair
+    for start in range(0, 0x110000, 0x1000):
+        if 0xD800 <= start < 0xE000:
+            continue
+        text = "".join(f"a{chr(c)}b {chr(c)}{chr(c)}" for c in range(start, start + 0x1000, 1 if start < 0x3000 else 37))
+        assert fast.encode(text) == plain.encode(text), hex(start)
+
+
+def test_real_text(data: Path) -> None:
+    text = (data / "tokenizer" / "taylorswift.txt").read_text(encoding="utf-8")
+    fast, plain = Tokenizer.train([text], 1500), Tokenizer.train([text], 1500, use_native=False)
+    assert fast.merges == plain.merges
+    assert fast.encode(text) == plain.encode(text)
+    # With fewer words remembered than there are, too: every word is different here.
+    many = " ".join(f"{i:x}{i * 7919:x}" for i in range(140_000))
+    assert fast.encode(many)[:50_000] == plain.encode(many[:200_000])[:50_000]
+    assert fast.decode(fast.encode_array(many)) == many
+
+
+@pytest.mark.parametrize("letter", ["a", " ", "\n", "é", "!", "ab", "a ", "🦊", "'"])
+def test_no_text_is_quadratic(pair: tuple[Tokenizer, Tokenizer], letter: str) -> None:
+    text = letter * (1_000_000 // len(letter))
+    began = time.perf_counter()
+    ids = pair[0].encode_array(text)
+    assert time.perf_counter() - began < 1.5  # 0.01 to 0.2 s alone; a quadratic way would take hours
+    assert pair[0].decode(ids) == text
+
+
+def test_half_a_surrogate_is_a_question_mark(pair: tuple[Tokenizer, Tokenizer]) -> None:
+    assert pair[0].encode("a\ud800b") == pair[1].encode("a\ud800b") == pair[1].encode("a?b")
+
+
+def test_threads_share_a_tokenizer(pair: tuple[Tokenizer, Tokenizer]) -> None:
+    fast, plain = pair
+    asked = [SAMPLE[i : i + 40 * (i + 1)] * (1 + 40 * (i % 3)) for i in range(24)]
+    want = [plain.encode(text) for text in asked]
+    got: dict[int, bool] = {}
+
+    def work(k: int) -> None:
+        got[k] = all(fast.encode(t) == w for t, w in zip(asked, want, strict=True) for _ in range(5))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert got == dict.fromkeys(range(6), True)
+
+
+def test_bad_input_is_an_error_and_no_crash() -> None:
+    table = native.classes()
+    tokens = [bytes([b]) for b in range(256)]
+    for wrong in ((table[:-1], tokens, b""), (table, tokens[:3], b""), (table, [1] * 256, b""), (table, tokens, b"\xff" * 12)):
+        with pytest.raises(ValueError):
+            native._native.Core(*wrong)
+    core = native._native.Core(table, tokens, b"")
+    with pytest.raises(TypeError):
+        core.encode(b"bytes")
+    with pytest.raises(IndexError):
+        core.decode(np.array([256], np.uint32))
+    trainer = native._native.Trainer(table)
+    trainer.feed("a b")
+    assert trainer.learn(5) == np.array([32, 98], np.uint32).tobytes()
+    with pytest.raises(ValueError):
+        trainer.learn(5)
+
+
+def test_without_the_core_the_python_code_does_it(tmp_path: Path) -> None:
+    """As on a machine without a compiler: the same ids, and a reason."""
+    code = (
+        "import sys; sys.modules['sprout.tokenizer._native'] = None\n"
+        "from sprout.tokenizer import Tokenizer, native\n"
+        "t = Tokenizer.train(['ab ab abc'], 268)\n"
+        "print(native.say()); print(t._core, t.encode('ab abc'))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "a C compiler at set-up does" in out[0]
+    assert out[1] == f"None {Tokenizer.train(['ab ab abc'], 268).encode('ab abc')}"
