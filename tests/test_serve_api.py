@@ -36,7 +36,7 @@ ASKED_FOR = {
     "audio": {"voice": "ash", "format": "wav"}, "modalities": ["text", "audio"], "logit_bias": {"5": 1},
     "functions": [{"name": "f"}], "function_call": "auto", "prediction": {"type": "content", "content": "a"},
     "web_search_options": {}, "moderation": {"model": "m"}, "verbosity": "low", "reasoning_effort": "high",
-    "echo": True, "suffix": "the end",
+    "echo": True, "suffix": "the end", "best_of": 3,
 }  # fmt: skip
 
 
@@ -225,7 +225,8 @@ def test_parts_that_we_cant_do_are_refused(client: httpx.Client, more: dict[str,
 
 
 def test_completions_refuse_what_they_cant(client: httpx.Client):
-    for more, param in (({"best_of": 3}, "best_of"), ({"prompt": [1, 2]}, "prompt"), ({"prompt": [[1], [2]]}, "prompt")):
+    assert client.post(COMPLETIONS, json={"model": "r", "prompt": "a", "n": 2, "best_of": 2, "max_tokens": 1}).status_code == 200
+    for more, param in (({"best_of": 2, "n": 3}, "best_of"), ({"prompt": [1, 2]}, "prompt"), ({"prompt": [[1], [2]]}, "prompt")):
         error(client.post(COMPLETIONS, json={"model": "r", "prompt": "a", **more}), 400, "unsupported_parameter", param)
 
 

@@ -189,7 +189,7 @@ def other_routes(app: FastAPI, service: Service) -> None:
     """What the page needs besides, and who watches over the server."""
 
     @app.post("/tokenize", **documents.TOKENIZE)
-    async def tokenize(body: schema.TokenizeRequest) -> Response:
+    async def tokenize(body: schema.TokenizeText | schema.TokenizeChat) -> Response:
         """How a model reads a text or a conversation."""
         return JSONResponse(await service.help(lambda: tokens(service, body)))
 
@@ -256,16 +256,14 @@ def page_routes(app: FastAPI, service: Service) -> None:
         app.mount("/page", StaticFiles(directory=PAGE))
 
 
-def tokens(service: Service, body: schema.TokenizeRequest) -> dict[str, Any]:
+def tokens(service: Service, body: schema.TokenizeText | schema.TokenizeChat) -> dict[str, Any]:
     """The tokens of a text or a conversation. Raises ApiError."""
-    if (body.text is None) == (body.messages is None):
-        raise ApiError(400, "give either text or messages", "invalid_value", "text")
     engine = service.shelf.load(body.model).engine
-    if body.text is not None:
+    if isinstance(body, schema.TokenizeText):
         ids = engine.tokenizer.encode(body.text)
     else:
         house = prompts.house_tools(body.house_tools, engine)
-        ids = engine.prompt_ids(Prompt(tuple(prompts.conversation(body.messages or [])), house))
+        ids = engine.prompt_ids(Prompt(tuple(prompts.conversation(body.messages)), house))
     special = set(engine.tokenizer.specials.values())
     names = [replies.spelled(engine.tokenizer, i) for i in ids]
     told = [{"id": n["id"], "text": n["token"], "bytes": n["bytes"], "special": n["id"] in special} for n in names]
