@@ -425,6 +425,16 @@ def test_unknown_routes_and_methods(client: httpx.Client, server: Served):
     assert state["run"] == "r" and state["report"] and {s["name"] for s in state["stages"]} >= {"pretrain", "finetune"}
 
 
+def test_the_page_and_its_files(client: httpx.Client):
+    index = client.get("/")
+    assert index.status_code == 200 and index.headers["content-type"].startswith("text/html")
+    for path in re.findall(r'(?:src|href)="(/[^"]+)"', index.text):
+        found = client.get(path)
+        assert found.status_code == 200 and found.headers["cache-control"] == "no-cache", path
+    assert client.get("/page/app.js").headers["content-type"].startswith(("text/javascript", "application/javascript"))
+    assert client.post("/render", json={"text": "**a** <script>b</script>"}).json()["html"].startswith("<p><strong>a</strong> &lt;script")
+
+
 def test_every_answer_has_the_headers(client: httpx.Client):
     answers = [client.get(p) for p in ("/", "/health", "/v1/models", "/nope", "/metrics", "/openapi.json")]
     answers += [client.post(CHAT, json=ask()), client.post(CHAT, json=ask(stream=True)), client.post(CHAT, content=b"x")]
@@ -454,7 +464,7 @@ def test_metrics_count(client: httpx.Client, server: Served):
     assert server.metric("sprout_first_token_seconds_count") - before["sprout_first_token_seconds_count"] == 1
     client.get("/nope/some/thing")
     routes = set(re.findall(r'route="([^"]*)"', client.get("/metrics").text))
-    assert routes <= {*POSTS, "/", "/health", "/login", "/metrics", "/v1/models", "/v1/models/{model:path}", "/openapi.json", "/report", "/page", "/grow/state", "other"}
+    assert routes <= {*POSTS, "/", "/health", "/login", "/metrics", "/v1/models", "/v1/models/{model:path}", "/openapi.json", "/report", "/page", "/page/code.css", "/grow/state", "other"}
 
 
 # ---------------------------------------------------------------- the key

@@ -141,7 +141,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 there = {name.lower() for name, _ in message.get("headers", [])}
-                known = HEADERS | ({} if scope["path"].startswith("/page/") else {"cache-control": "no-store"})
+                cache = "no-cache" if scope["path"].startswith("/page/") else "no-store"  # files are asked for anew
+                known = HEADERS | {"cache-control": cache}
                 more = [(k.encode(), v.encode()) for k, v in known.items() if k.encode() not in there]
                 message = {**message, "headers": [*message.get("headers", []), *more]}
             await send(message)
