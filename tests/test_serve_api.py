@@ -275,7 +275,10 @@ def test_tools_of_the_caller(client: httpx.Client):
         error(client.post(CHAT, json=body | {"tool_choice": named} | more), 400, "invalid_value", "tool_choice")
 
 
-def test_a_tool_whose_schema_cant_be_kept_to(client: httpx.Client):
+def test_a_tool_whose_schema_cant_be_kept_to(client: httpx.Client, server: Served):
+    engine = server.service.shelf.load("r").engine
+    task = prompts.chat_task(schema.ChatRequest(**ask(tools=[weather()])), engine)
+    assert task.sampling.strict and task.loose and task.prepare(engine)[0].calls is not None
     odd = weather(parameters={"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=a)b"}}})
     assert client.post(CHAT, json=ask(tools=[odd])).status_code == 200
     odd["function"]["strict"] = True
@@ -389,6 +392,8 @@ def test_bodies_have_limits(client: httpx.Client, path: str):
         error(post(b"{}", **headers), 415)
     error(client.request("POST", path), 415)
     good = json.dumps(POSTS[path]).encode()
+    for hidden in (b"NaN", b"1e999", b'"\\ud800"', b'{"\\udfff": 1}', b"1" * 5000):  # in a field that nobody reads
+        assert post(good[:-1] + b', "metadata": ' + hidden + b"}").status_code == (200 if hidden == b"1e999" else 400), hidden
     assert post(good, **{"content-type": "application/json; charset=utf-8"}).status_code == 200
 
 

@@ -96,8 +96,6 @@ class Service:
         make: Callable[[Loaded], replies.Answer],
     ) -> Response:  # fmt: skip
         """The whole way of a request for a reply."""
-        if self.app.draining:
-            raise errors.draining()
         if body.stream:
             loaded, reply = await unless_gone(request.receive, self.submit(body.model, True, task))
             stream = EventStream(self.lines(reply, make(loaded)), lambda: self.runner.drop(reply))

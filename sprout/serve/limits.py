@@ -166,12 +166,12 @@ class Guard:
         path, method = scope["path"], scope["method"]
         self.access.check(path, method, headers)
         if method == "POST" and path in JSON_PATHS:
-            if self.draining and path != "/login":
-                raise draining()
             if path in WORK_PATHS and self.working > self.most:
                 raise busy(f"{self.working} requests are being answered; try again later")
             body = await read_body(headers, receive)
             check_json(body)
+            if self.draining and path != "/login":
+                raise draining()
             receive = replay(body, receive)
         await self.app(scope, receive, send)
 
