@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sprout.common.errors import UserError
 from sprout.common.messages import Message, ToolCall
-from sprout.engine import Completion, Engine, Event, Prompt, Sampling, Scheduler, TooLong, toolbox_for
+from sprout.engine import Completion, Engine, Event, Prompt, Sampling, Scheduler, TooLong, load_tools, toolbox_for
 from sprout.engine.prefixes import BLOCK
 from sprout.grown import find_model
 from sprout.model.hf import load_hf
@@ -190,11 +190,14 @@ def describe(call: ToolCall | None, raw: str) -> str:
     return f"[{call.name}] {', '.join(str(value) for value in json.loads(call.arguments).values())}"
 
 
-def open_chat(model: Path, sampling: Sampling, tools: bool = True, system: str = "") -> Chat:
-    """Load a model and begin a conversation. Raises UserError for a missing or damaged model."""
+def open_chat(
+    model: Path, sampling: Sampling, tools: bool = True, system: str = "", tool_file: Path | None = None
+) -> Chat:
+    """Load a model and begin a conversation. Raises UserError for a missing or damaged model or file of tools."""
+    own = load_tools(tool_file) if tool_file else {}
     folder, world = find_model(model)
     gpt, tokenizer = load_hf(folder)
-    toolbox = toolbox_for(world)
+    toolbox = toolbox_for(world) | own
     messages = [Message("system", system)] if system else []
     return Chat(Resident(gpt, tokenizer, toolbox), tuple(toolbox) if tools else (), sampling, messages)
 

@@ -190,6 +190,7 @@ def chat(
     system: str = "",
     tools: bool = True,
     seed: int = 0,
+    tool_file: Path | None = None,
     url: str = "",
     api_key: str = "",
 ) -> int:
@@ -204,6 +205,7 @@ def chat(
         system: a system message to begin with
         tools: whether it may use its tools
         seed: of the luck in what it says, above temperature 0
+        tool_file: a Python file of yours with a list TOOLS of functions that it may call, too; the file is run
         url: talk to this server instead, ours or any that speaks OpenAI's API; for example http://127.0.0.1:8000
         api_key: the server's key; the environment variable SPROUT_API_KEY does as well
     """
@@ -214,7 +216,7 @@ def chat(
     if url:
         key = api_key or os.environ.get("SPROUT_API_KEY", "")
         return talk(open_remote(url, model, key, sampling, tools, system), prompt)
-    return talk(open_chat(Path(model or "runs/default"), sampling, tools, system), prompt)
+    return talk(open_chat(Path(model or "runs/default"), sampling, tools, system, tool_file), prompt)
 
 
 def serve(
@@ -229,7 +231,7 @@ def serve(
     watch: bool = False,
     until_stdin_closes: bool = False,
     python: bool = True,
-    tools: Path | None = None,
+    tool_file: Path | None = None,
 ) -> int:
     """Serve a run's models: OpenAI's API at /v1 and a page to chat at /.
 
@@ -245,7 +247,7 @@ def serve(
         watch: there need not be a model yet; the run is growing
         until_stdin_closes: end when the standard input is closed
         python: offer the tool that runs Python in a sandbox
-        tools: a Python file of yours with a list TOOLS of functions that the models may call, too; the file is run
+        tool_file: a Python file of yours with a list TOOLS of functions that the models may call, too; the file is run
     """
     from sprout.engine import load_tools
     from sprout.serve.app import Settings
@@ -257,6 +259,6 @@ def serve(
     check_access(host, key, open)
     if rows < 1 or waiting < 0 or grace < 0:
         raise UserError("rows must be at least 1, waiting and grace at least 0.")
-    own = load_tools(tools) if tools else {}
+    own = load_tools(tool_file) if tool_file else {}
     settings = Settings(model, key, is_loopback(host), rows, waiting, watch, python, own)
     return run(settings, host, port, grace, until_stdin_closes)

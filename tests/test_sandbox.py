@@ -594,7 +594,8 @@ first_yield = sorted({line for _, _, line in outer.f_code.co_lines() if line})[-
 def tracer(frame, event, argument):
     if frame is outer:
         try: frame.f_lineno = first_yield
-        except ValueError: pass
+        except ValueError: return tracer
+        frame.f_trace = sys.settrace(None)
     return tracer
 outer.f_trace = tracer
 sys.settrace(tracer)
@@ -662,6 +663,22 @@ def test_the_walk_finds_what_objects_hold(box: None) -> None:
     """So the walk above would have found the secret."""
     planted = "class A: pass\na = A()\na.x = [{'k': (lambda y: lambda: y)(bytes(range(32)))}]\n"
     assert run_python(f"{WALK}{planted}bytes(range(32)) in set(walk())", seconds=20).output == "True\n"
+
+
+def test_the_jump_works_where_there_is_a_line_to_jump_from() -> None:
+    """So a worker whose generator caught exceptions would be fooled by the jump above."""
+    code = f"""
+def run():
+    try:
+        exec({JUMP!r}, {{}})
+    except BaseException:
+        raise
+    print('before')
+    yield b''
+    yield b''
+print(b'secret'.join(run()))
+"""
+    assert outside(code) == "b'secret'\n"
 
 
 def test_memory_is_not_to_be_read(box: None) -> None:

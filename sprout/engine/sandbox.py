@@ -5,7 +5,8 @@ here            a fresh process: goes   the code, in an
                 into new namespaces,    interpreter started
                 sets limits, watches    inside the walls
 
-What the code gets: Python's standard library, read only; an empty /tmp of 16 MB in memory; one process, with threads.
+What the code gets: Python's standard library and the system's libraries, read only; an empty /tmp of 16 MB in memory;
+one process, with threads.
 What it doesn't get: the network or any socket but local ones, any other file, our environment, sight of a process that
 is not its own, rights of any kind. When it ends, at a limit, or when our caller is interrupted or killed, the kernel
 ends everything that it started; files and mounts end with it.
