@@ -49,13 +49,14 @@ class Served:
     service: Service
     server: Server
     thread: threading.Thread
+    plain: httpx.Client
 
     def client(self, **named: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60, **named)
 
     def metric(self, name: str) -> float:
         """One of its figures."""
-        found = [v for line in httpx.get(self.url + "/metrics").text.splitlines() for k, _, v in [line.rpartition(" ")] if k == name]
+        found = [v for line in self.plain.get("/metrics").text.splitlines() for k, _, v in [line.rpartition(" ")] if k == name]
         return float(found[0])
 
     def idle(self, seconds: float = 5.0) -> bool:
@@ -80,7 +81,8 @@ def served(model: Path, grace: float = 5.0, **settings: Any) -> Iterator[Served]
         while not server.started:
             time.sleep(0.005)
         try:
-            yield Served(address_of(sock), service, server, thread)
+            with httpx.Client(base_url=address_of(sock), timeout=60) as plain:
+                yield Served(address_of(sock), service, server, thread, plain)
         finally:
             server.should_exit = True
             thread.join(15)

@@ -19,6 +19,7 @@ def test_help_is_a_map():
     for command in (
         "grow",
         "chat",
+        "serve",
         "report",
         "world",
         "tokenizer",

@@ -36,7 +36,7 @@ ASKED_FOR = {
     "audio": {"voice": "ash", "format": "wav"}, "modalities": ["text", "audio"], "logit_bias": {"5": 1},
     "functions": [{"name": "f"}], "function_call": "auto", "prediction": {"type": "content", "content": "a"},
     "web_search_options": {}, "moderation": {"model": "m"}, "verbosity": "low", "reasoning_effort": "high",
-    "echo": True, "suffix": "the end",
+    "echo": True, "suffix": "the end", "best_of": 3,
 }  # fmt: skip
 
 
@@ -225,7 +225,8 @@ def test_parts_that_we_cant_do_are_refused(client: httpx.Client, more: dict[str,
 
 
 def test_completions_refuse_what_they_cant(client: httpx.Client):
-    for more, param in (({"best_of": 3}, "best_of"), ({"prompt": [1, 2]}, "prompt"), ({"prompt": [[1], [2]]}, "prompt")):
+    assert client.post(COMPLETIONS, json={"model": "r", "prompt": "a", "n": 2, "best_of": 2, "max_tokens": 1}).status_code == 200
+    for more, param in (({"best_of": 2, "n": 3}, "best_of"), ({"prompt": [1, 2]}, "prompt"), ({"prompt": [[1], [2]]}, "prompt")):
         error(client.post(COMPLETIONS, json={"model": "r", "prompt": "a", **more}), 400, "unsupported_parameter", param)
 
 
@@ -274,7 +275,10 @@ def test_tools_of_the_caller(client: httpx.Client):
         error(client.post(CHAT, json=body | {"tool_choice": named} | more), 400, "invalid_value", "tool_choice")
 
 
-def test_a_tool_whose_schema_cant_be_kept_to(client: httpx.Client):
+def test_a_tool_whose_schema_cant_be_kept_to(client: httpx.Client, server: Served):
+    engine = server.service.shelf.load("r").engine
+    task = prompts.chat_task(schema.ChatRequest(**ask(tools=[weather()])), engine)
+    assert task.sampling.strict and task.loose and task.prepare(engine)[0].calls is not None
     odd = weather(parameters={"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=a)b"}}})
     assert client.post(CHAT, json=ask(tools=[odd])).status_code == 200
     odd["function"]["strict"] = True
@@ -388,6 +392,8 @@ def test_bodies_have_limits(client: httpx.Client, path: str):
         error(post(b"{}", **headers), 415)
     error(client.request("POST", path), 415)
     good = json.dumps(POSTS[path]).encode()
+    for hidden in (b"NaN", b"1e999", b'"\\ud800"', b'{"\\udfff": 1}', b"1" * 5000):  # in a field that nobody reads
+        assert post(good[:-1] + b', "metadata": ' + hidden + b"}").status_code == (200 if hidden == b"1e999" else 400), hidden
     assert post(good, **{"content-type": "application/json; charset=utf-8"}).status_code == 200
 
 
@@ -424,6 +430,16 @@ def test_unknown_routes_and_methods(client: httpx.Client, server: Served):
     assert state["run"] == "r" and state["report"] and {s["name"] for s in state["stages"]} >= {"pretrain", "finetune"}
 
 
+def test_the_page_and_its_files(client: httpx.Client):
+    index = client.get("/")
+    assert index.status_code == 200 and index.headers["content-type"].startswith("text/html")
+    for path in re.findall(r'(?:src|href)="(/[^"]+)"', index.text):
+        found = client.get(path)
+        assert found.status_code == 200 and found.headers["cache-control"] == "no-cache", path
+    assert client.get("/page/app.js").headers["content-type"].startswith(("text/javascript", "application/javascript"))
+    assert client.post("/render", json={"text": "**a** <script>b</script>"}).json()["html"].startswith("<p><strong>a</strong> &lt;script")
+
+
 def test_every_answer_has_the_headers(client: httpx.Client):
     answers = [client.get(p) for p in ("/", "/health", "/v1/models", "/nope", "/metrics", "/openapi.json")]
     answers += [client.post(CHAT, json=ask()), client.post(CHAT, json=ask(stream=True)), client.post(CHAT, content=b"x")]
@@ -453,7 +469,7 @@ def test_metrics_count(client: httpx.Client, server: Served):
     assert server.metric("sprout_first_token_seconds_count") - before["sprout_first_token_seconds_count"] == 1
     client.get("/nope/some/thing")
     routes = set(re.findall(r'route="([^"]*)"', client.get("/metrics").text))
-    assert routes <= {*POSTS, "/", "/health", "/login", "/metrics", "/v1/models", "/v1/models/{model:path}", "/openapi.json", "/report", "/page", "/grow/state", "other"}
+    assert routes <= {*POSTS, "/", "/health", "/login", "/metrics", "/v1/models", "/v1/models/{model:path}", "/openapi.json", "/report", "/page", "/page/code.css", "/grow/state", "other"}
 
 
 # ---------------------------------------------------------------- the key

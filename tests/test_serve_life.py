@@ -81,8 +81,8 @@ def test_a_reader_that_leaves_frees_its_row(server: Served, streamed: bool):
     sock.shutdown(socket.SHUT_RDWR)
     sock.close()
     left = time.monotonic()
-    assert until(lambda: server.metric("sprout_running") == 0, 2), "the row is still taken"
-    assert time.monotonic() - left < 0.5  # a whole reply takes several seconds
+    assert until(lambda: server.metric("sprout_running") == 0, 3), "the row is still taken"
+    assert time.monotonic() - left < 2  # it takes milliseconds, and a whole reply many seconds
     assert server.metric("sprout_cancelled_total") == before + 2
     assert until(lambda: server.service.app.working == 0)
 
@@ -104,7 +104,7 @@ def test_too_many_are_told_to_come_again(server: Served):
         sock.close()
     assert server.idle()
     with server.client() as client:
-        assert client.post(CHAT, json=ask(n=8, max_tokens=2)).status_code == 429  # all of them or none
+        assert client.post(CHAT, json=ask(**LONG, n=8)).status_code == 429  # all of them or none
         assert not server.metric("sprout_running") and not server.metric("sprout_queued")
         assert client.post(CHAT, json=ask(n=4, max_tokens=2)).status_code == 200
 
@@ -220,7 +220,7 @@ def test_a_signal_drains(run: Path, number: signal.Signals):
     with Process(run) as server:
         assert "one core" in server.said and "r:finetune" in server.said
         into: list[bytes] = []
-        reader = stream_in(server.url, into, max_tokens=600)
+        reader = stream_in(server.url, into, max_tokens=1200)
         held = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=5)  # kept alive, and idle
         held.request("GET", "/health")
         assert held.getresponse().read()
@@ -230,7 +230,7 @@ def test_a_signal_drains(run: Path, number: signal.Signals):
         assert response.status_code == 503 and response.json()["error"]["code"] == "shutting_down"
         reader.join(30)
         text = b"".join(into)
-        assert text.endswith(b"data: [DONE]\n\n") and b'"tokens":600' in text  # nothing of it is lost
+        assert text.endswith(b"data: [DONE]\n\n") and b'"tokens":1200' in text  # nothing of it is lost
         status, log = server.end()
         assert status == 0
         assert "POST /v1/chat/completions" in log and "secret" not in log and "Traceback" not in log

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from sprout.serve.errors import ApiError, busy
 from sprout.serve.limits import COOKIE, Access, Guard
 from sprout.serve.metrics import Metrics
 from sprout.serve.models import Loaded, Shelf
+from sprout.serve.render import code_css, render
 from sprout.serve.runner import LAG, Reply, Runner
 from sprout.serve.stream import EventStream, Gone, unless_gone
 
@@ -96,8 +96,6 @@ class Service:
         make: Callable[[Loaded], replies.Answer],
     ) -> Response:  # fmt: skip
         """The whole way of a request for a reply."""
-        if self.app.draining:
-            raise errors.draining()
         if body.stream:
             loaded, reply = await unless_gone(request.receive, self.submit(body.model, True, task))
             stream = EventStream(self.lines(reply, make(loaded)), lambda: self.runner.drop(reply))
@@ -189,14 +187,14 @@ def other_routes(app: FastAPI, service: Service) -> None:
     """What the page needs besides, and who watches over the server."""
 
     @app.post("/tokenize", **documents.TOKENIZE)
-    async def tokenize(body: schema.TokenizeRequest) -> Response:
+    async def tokenize(body: schema.TokenizeText | schema.TokenizeChat) -> Response:
         """How a model reads a text or a conversation."""
         return JSONResponse(await service.help(lambda: tokens(service, body)))
 
     @app.post("/render", **documents.RENDER)
-    async def render(body: schema.RenderRequest) -> Response:
+    async def markdown(body: schema.RenderRequest) -> Response:
         """Markdown as safe HTML."""
-        return JSONResponse({"html": await service.help(lambda: rendered(body.text))})
+        return JSONResponse({"html": await service.help(lambda: render(body.text))})
 
     @app.post("/login", **documents.LOGIN)
     async def login(body: schema.LoginRequest) -> Response:
@@ -248,34 +246,20 @@ def page_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/page/code.css", include_in_schema=False)
     async def code() -> Response:
-        from sprout.serve.render import code_css
-
         return Response(code_css(), media_type="text/css")
 
-    if PAGE.is_dir():
-        app.mount("/page", StaticFiles(directory=PAGE))
+    app.mount("/page", StaticFiles(directory=PAGE))
 
 
-def tokens(service: Service, body: schema.TokenizeRequest) -> dict[str, Any]:
+def tokens(service: Service, body: schema.TokenizeText | schema.TokenizeChat) -> dict[str, Any]:
     """The tokens of a text or a conversation. Raises ApiError."""
-    if (body.text is None) == (body.messages is None):
-        raise ApiError(400, "give either text or messages", "invalid_value", "text")
     engine = service.shelf.load(body.model).engine
-    if body.text is not None:
+    if isinstance(body, schema.TokenizeText):
         ids = engine.tokenizer.encode(body.text)
     else:
         house = prompts.house_tools(body.house_tools, engine)
-        ids = engine.prompt_ids(Prompt(tuple(prompts.conversation(body.messages or [])), house))
+        ids = engine.prompt_ids(Prompt(tuple(prompts.conversation(body.messages)), house))
     special = set(engine.tokenizer.specials.values())
     names = [replies.spelled(engine.tokenizer, i) for i in ids]
     told = [{"id": n["id"], "text": n["token"], "bytes": n["bytes"], "special": n["id"] in special} for n in names]
     return {"count": len(ids), "tokens": told}
-
-
-def rendered(text: str) -> str:
-    """Markdown as safe HTML."""
-    try:
-        from sprout.serve.render import render
-    except ImportError:
-        return f"<pre>{html.escape(text)}</pre>"
-    return render(text)

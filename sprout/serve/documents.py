@@ -25,6 +25,15 @@ WHY = {
 }
 
 
+STREAM = "text/event-stream"
+# One event of a stream.
+EVENT = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"data": {"type": "string", "description": "A chunk as JSON, or an error object; at last [DONE]."}},
+}
+
+
 def documented(answer: type[BaseModel] | None, *statuses: int, kind: str = "", what: str = "Done.") -> dict[str, Any]:
     """A route's answers: of status 200 and the errors."""
     responses: dict[int | str, dict[str, Any]] = {
@@ -34,13 +43,12 @@ def documented(answer: type[BaseModel] | None, *statuses: int, kind: str = "", w
     if answer:
         responses[200]["model"] = answer
     if kind:
-        responses[200]["content"] = {kind: {"schema": {"type": "string"}}}
+        responses[200]["content"] = {kind: {"schema": EVENT if kind == STREAM else {"type": "string"}}}
     return {"responses": responses, "response_model": None}
 
 
 ALL = (401, 403, 500)
 POSTED = (*ALL, 400, 408, 413, 415, 503)
-STREAM = "text/event-stream"
 CHAT = documented(
     answers.ChatCompletion, *POSTED, 404, 429, kind=STREAM, what="The reply, whole or as a stream of chunks."
 )

@@ -51,11 +51,9 @@ def busy(message: str) -> ApiError:
     )
 
 
-def draining() -> ApiError:
+def draining(message: str = "the server is shutting down and takes in nothing more") -> ApiError:
     """The server is about to end."""
-    return ApiError(
-        503, "the server is shutting down and takes in nothing more", "shutting_down", headers={"Retry-After": "10"}
-    )
+    return ApiError(503, message, "shutting_down", headers={"Retry-After": "10"})
 
 
 def api_error(error: Exception) -> ApiError:

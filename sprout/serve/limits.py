@@ -141,7 +141,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 there = {name.lower() for name, _ in message.get("headers", [])}
-                known = HEADERS | ({} if scope["path"].startswith("/page/") else {"cache-control": "no-store"})
+                cache = "no-cache" if scope["path"].startswith("/page/") else "no-store"  # files are asked for anew
+                known = HEADERS | {"cache-control": cache}
                 more = [(k.encode(), v.encode()) for k, v in known.items() if k.encode() not in there]
                 message = {**message, "headers": [*message.get("headers", []), *more]}
             await send(message)
@@ -165,12 +166,12 @@ class Guard:
         path, method = scope["path"], scope["method"]
         self.access.check(path, method, headers)
         if method == "POST" and path in JSON_PATHS:
-            if self.draining and path != "/login":
-                raise draining()
             if path in WORK_PATHS and self.working > self.most:
                 raise busy(f"{self.working} requests are being answered; try again later")
             body = await read_body(headers, receive)
             check_json(body)
+            if self.draining and path != "/login":
+                raise draining()
             receive = replay(body, receive)
         await self.app(scope, receive, send)
 

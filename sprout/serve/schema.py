@@ -26,7 +26,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "prediction": (), "web_search_options": (), "moderation": (), "verbosity": ("medium",),
     "reasoning_effort": ("none", "medium"),
 }  # fmt: skip
-REFUSED_COMPLETION: dict[str, tuple[Any, ...]] = {"echo": (False,), "suffix": ("",), "logit_bias": ({},)}
+REFUSED_COMPLETION: dict[str, tuple[Any, ...]] = {"echo": (False,), "suffix": ("",), "logit_bias": ({},), "best_of": ()}
 
 
 def whole(value: Any) -> Any:
@@ -50,8 +50,8 @@ def refuse(plain: Any, table: dict[str, tuple[Any, ...]]) -> Any:
     return plain
 
 
-Whole = Annotated[int, BeforeValidator(whole)]
-Seed = Annotated[int, BeforeValidator(whole), Field(ge=-(2**63), le=2**63 - 1)]
+WHOLE = BeforeValidator(whole)  # stands behind the limits, or the document would not have them
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), WHOLE]
 Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Name = Annotated[str, Field(pattern=NAME)]
 StopText = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
@@ -269,12 +269,12 @@ class Asked(Checked):
     model: Annotated[str, Field(min_length=1, max_length=300)]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    n: Annotated[Whole, Field(ge=1, le=MOST_CHOICES)] | None = 1
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES), WHOLE] | None = 1
     stop: StopText | Annotated[list[StopText], Field(max_length=MOST_STOPS)] | None = None
     seed: Seed | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = 1.0
     top_p: Annotated[float, Field(ge=0, le=1)] | None = 1.0
-    top_k: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = 0
+    top_k: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = 0
     min_p: Annotated[float, Field(ge=0, le=1)] | None = 0.0
     repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = 1.0
     frequency_penalty: Penalty | None = 0.0
@@ -285,10 +285,10 @@ class ChatRequest(Asked):
     """A conversation to go on with."""
 
     messages: Messages
-    max_tokens: Annotated[Whole, Field(ge=1, le=2**31)] | None = None
-    max_completion_tokens: Annotated[Whole, Field(ge=1, le=2**31)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=2**31), WHOLE] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=2**31), WHOLE] | None = None
     logprobs: bool | None = False
-    top_logprobs: Annotated[Whole, Field(ge=0, le=MOST_ALTERNATIVES)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_ALTERNATIVES), WHOLE] | None = None
     response_format: Annotated[TextFormat | ObjectFormat | SchemaFormat, Field(discriminator="type")] | None = None
     tools: Annotated[list[FunctionTool], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
@@ -305,29 +305,33 @@ class CompletionRequest(Asked):
     """A text, or several, to go on with as a document."""
 
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_PROMPTS)] | None = ""
-    max_tokens: Annotated[Whole, Field(ge=1, le=2**31)] | None = 16
-    logprobs: Annotated[Whole, Field(ge=0, le=5)] | None = None
-    best_of: Annotated[Whole, Field(ge=0, le=20)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=2**31), WHOLE] | None = 16
+    logprobs: Annotated[int, Field(ge=0, le=5), WHOLE] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _refuse(cls, plain: Any) -> Any:
         if isinstance(plain, dict):
-            n = plain.get("n") if plain.get("n") is not None else 1
-            if plain.get("best_of") is not None and plain["best_of"] != n:
-                raise unsupported("best_of", "only the replies that are wanted are written: leave it out")
+            if plain.get("best_of") == (plain.get("n") or 1):  # no more than are wanted: what happens anyway
+                plain = {**plain, "best_of": None}
             prompt = plain.get("prompt")
             if isinstance(prompt, list) and any(isinstance(p, (int, list)) for p in prompt):
                 raise unsupported("prompt", "tokens can't be given by number; give a text")
         return refuse(plain, REFUSED_COMPLETION)
 
 
-class TokenizeRequest(Checked):
-    """A text, or a conversation as the model reads it before it replies."""
+class TokenizeText(Checked):
+    """A text."""
 
     model: Annotated[str, Field(min_length=1, max_length=300)]
-    text: Text | None = None
-    messages: Messages | None = None
+    text: Text
+
+
+class TokenizeChat(Checked):
+    """A conversation as the model reads it before it replies."""
+
+    model: Annotated[str, Field(min_length=1, max_length=300)]
+    messages: Messages
     house_tools: bool | Annotated[list[Name], Field(max_length=MOST_TOOLS)] | None = None
 
 

@@ -21,7 +21,7 @@ from sprout.common.compute import usable_cores
 from sprout.common.errors import UserError
 from sprout.engine.sandbox import why_unavailable
 from sprout.serve.app import Service, Settings
-from sprout.serve.errors import ApiError
+from sprout.serve.errors import draining
 from sprout.serve.limits import check_key, is_loopback
 
 log = logging.getLogger("sprout.serve")
@@ -68,9 +68,7 @@ class Server(uvicorn.Server):
             elif now > self._ends and not self._cut:
                 self._cut = True
                 log.warning("%d replies are cut off", self.service.app.working)
-                self.service.runner.fail_all(
-                    ApiError(503, "the server has shut down before the reply was finished", "shutting_down")
-                )
+                self.service.runner.fail_all(draining("the server has shut down before the reply was finished"))
         return await super().on_tick(counter)
 
 
