@@ -10,6 +10,7 @@ import { newReply, textOf } from "./reply.js";
 import { sampling } from "./settings.js";
 import * as store from "./store.js";
 import { addTurn, messagesUpTo, newConversation, path, ROOT, titleFrom, walk } from "./tree.js";
+import { followEnd } from "./scroll.js";
 import { AssistantTurn, UserTurn } from "./turns.js";
 
 const EXAMPLES = [
@@ -39,6 +40,7 @@ export function chatView(view, listChanged) {
     below: [picker(), toolBoxes(), meter.element],
   });
   view.append(scroll, h("div", { class: "dock" }, box.element));
+  const toEnd = followEnd(scroll, thread);
   models.listen(() => meter.update());
 
   function draw() {
@@ -110,13 +112,11 @@ export function chatView(view, listChanged) {
     draw();
     drawn.get(turn.id).view.limits.maxTokens = options.max_tokens;
     listChanged();
-    toEnd(true);
+    toEnd();
     announce("Sprout is writing.");
     let saved = 0;
     await generate(turn.reply, CHAT, body, mine.stop.signal, () => {
-      const follow = nearEnd();
       drawn.get(turn.id)?.update();
-      if (follow) toEnd();
       if (Date.now() - saved > SAVE_EVERY) { saved = Date.now(); store.save(at); }
     });
     if (writing === mine) writing = null;
@@ -134,15 +134,10 @@ export function chatView(view, listChanged) {
     box.setBusy(false);
   }
 
-  const nearEnd = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
-  function toEnd(smooth = false) {
-    scroll.scrollTo({ top: scroll.scrollHeight, behavior: smooth && !matchMedia("(prefers-reduced-motion: reduce)").matches ? "smooth" : "auto" });
-  }
-
   function welcome() {
     const examples = EXAMPLES.map(([title, text]) => h("button", { class: "example", type: "button", onclick: () => send(text) }, h("strong", {}, title), h("span", {}, text)));
     return h("div", { class: "welcome" }, h("img", { src: "/page/icon.svg", alt: "", width: "52", height: "52" }), h("h1", {}, "A small model, grown from nothing"),
-      h("p", {}, "It lives on this machine and knows a small invented world, sums, stories and a few words about itself. Ask it something, then look inside."), h("div", { class: "examples" }, examples));
+      h("p", {}, "It knows a small invented world, sums, stories, and a few words about itself. Ask it something, then look inside."), h("div", { class: "examples" }, examples));
   }
 
   /** Shows a conversation; null begins a new one. */
@@ -154,7 +149,8 @@ export function chatView(view, listChanged) {
     settleInterrupted();
     draw();
     listChanged();
-    scroll.scrollTop = scroll.scrollHeight;
+    if (conversation.turns.length) toEnd();
+    else scroll.scrollTop = 0;
     box.focus();
   }
 
