@@ -28,8 +28,10 @@ export function chatView(view, listChanged) {
   let drawn = new Map(); // turn id -> UserTurn or AssistantTurn
   let writing = null; // {conversation, turn, stop: AbortController}
 
+  const title = h("h1", { class: "hidden-text" });
+  const system = h("p", { class: "system", hidden: true });
   const thread = h("div", { class: "thread" });
-  const scroll = h("div", { class: "scroll" }, thread);
+  const scroll = h("div", { class: "scroll" }, system, thread);
   const meter = contextMeter(() => {
     const shown = path(conversation), text = box.text().trim();
     const messages = messagesUpTo(conversation, shown.at(-1));
@@ -39,12 +41,15 @@ export function chatView(view, listChanged) {
     label: "Write to Sprout", send, stop, type: () => meter.update(),
     below: [picker(), toolBoxes(), meter.element],
   });
-  view.append(scroll, h("div", { class: "dock" }, box.element));
+  view.append(title, scroll, h("div", { class: "dock" }, box.element));
   const toEnd = followEnd(scroll, thread);
   models.listen(() => meter.update());
 
   function draw() {
     const shown = path(conversation);
+    title.textContent = conversation.title;
+    title.hidden = !shown.length; // the welcome has its own
+    showSystem();
     if (!shown.length) thread.replaceChildren(welcome());
     else {
       const elements = shown.map((turn) => draws(turn).element);
@@ -53,6 +58,11 @@ export function chatView(view, listChanged) {
     }
     box.setBusy(writing !== null);
     meter.update();
+  }
+
+  function showSystem() {
+    system.hidden = !conversation.system.trim();
+    system.textContent = `System prompt: ${conversation.system}`;
   }
 
   function draws(turn) {
@@ -151,7 +161,7 @@ export function chatView(view, listChanged) {
     listChanged();
     if (conversation.turns.length) toEnd();
     else scroll.scrollTop = 0;
-    box.focus();
+    if (!matchMedia("(hover: none)").matches) box.focus(); // a phone would open its keyboard
   }
 
   /** A reply that was being written when the page was left. */
@@ -175,6 +185,7 @@ export function chatView(view, listChanged) {
       get: () => conversation.system,
       set(text) {
         conversation.system = text;
+        showSystem();
         if (conversation.turns.length) store.save(conversation);
         meter.update();
       },
