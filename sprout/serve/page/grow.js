@@ -23,7 +23,7 @@ export function growView(view) {
   const trouble = h("p", { class: "trouble", role: "alert", hidden: true });
   const stages = h("ol", { class: "stages" });
   const loss = new Curve({ title: "Loss: how surprised it is by the text it learns from", xLabel: "steps of all stages", yLabel: "loss" });
-  const reward = new Curve({ title: "Reward: how many of its own tries were right", xLabel: "steps", yLabel: "reward" });
+  const reward = new Curve({ title: "Reward: how many of its own tries were right", xLabel: "steps", yLabel: "reward", empty: "It comes with the last stage." });
   const samples = h("div", { class: "samples" });
   const fresh = h("section", { "aria-labelledby": "fresh" }, h("h2", { id: "fresh" }, "What it writes by now"), samples);
   const report = h("section", { class: "report", hidden: true });
@@ -84,9 +84,9 @@ export function growView(view) {
       if (name !== "reinforce") before += steps;
     }
     loss.set(losses, before);
-    const curve = state.curves.reinforce;
-    reward.element.hidden = !curve?.reward?.length;
-    if (curve?.reward) reward.set([{ name: stageLabel("reinforce"), x: curve.step, y: curve.reward }], state.stages.find((s) => s.name === "reinforce")?.steps ?? 1);
+    const curve = state.curves.reinforce, last = state.stages.find((stage) => stage.name === "reinforce");
+    reward.element.hidden = !last;
+    reward.set(curve?.reward ? [{ name: stageLabel("reinforce"), x: curve.step, y: curve.reward }] : [], last?.steps || 1);
   }
 
   function sample({ stage, step, prompt, reply }) {

@@ -63,10 +63,12 @@ export class MarkdownBox {
     if (!this.tail?.isConnected || !this.done) {
       let spot = this.element;
       while (spot.lastElementChild && (HOLDS_TEXT.has(spot.lastElementChild.tagName) || spot.lastElementChild.className === "block")) spot = spot.lastElementChild;
-      this.tail = document.createTextNode("");
+      this.tail = h("span", { class: "tail" });
       spot.append(this.tail);
     }
-    this.tail.data = this.text.slice(this.done.length).trimEnd();
+    // Markdown drops the space at the end of what was asked for; code keeps it.
+    const from = this.tail.closest("pre") ? this.done.length : this.done.trimEnd().length;
+    this.tail.textContent = this.text.slice(from).trimEnd();
   }
 }
 
