@@ -475,6 +475,8 @@ def test_without_a_run_there_is_nothing_to_watch(page):
     expect(page.get_by_role("combobox", name="Model")).to_be_enabled()
     page.wait_for_timeout(300)
     expect(page.get_by_role("link", name="Watch it grow")).to_be_hidden()
+    page.goto("/#grow")
+    expect(page.locator("#view-grow")).to_contain_text("not started on a run")
 
 
 @pytest.mark.parametrize(("finish", "said"), [("length", "reached the limit"), ("context", "context of")])

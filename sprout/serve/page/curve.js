@@ -38,7 +38,7 @@ export class Curve {
     this.sx = (x) => LEFT + ((this.width - LEFT - RIGHT) * x) / Math.max(1, xEnd);
     this.sy = (y) => H - BOTTOM - ((H - BOTTOM - TOP) * (y - low)) / (top - low);
     this.cross = svg("g", { class: "cross" });
-    this.picture.replaceChildren(...this.axes(ticks(0, xEnd), ticks(low, top)), ...full.map((s) => this.line(s)), this.cross);
+    this.picture.replaceChildren(...this.axes(ticks(0, xEnd), ticks(low, top)), ...full.map((s) => this.line(s)), ...this.names(full), this.cross);
     const last = this.points.at(-1);
     this.stage.setAttribute("aria-label", `${this.title}. ${last ? `Latest: ${this.say(last)}.` : this.empty} Arrow keys walk along the curve.`);
     this.fillTable();
@@ -56,9 +56,18 @@ export class Curve {
   line(series) {
     const places = series.x.map((x, i) => `${this.sx(x).toFixed(1)},${this.sy(series.y[i]).toFixed(1)}`);
     const begin = this.sx(series.x[0]);
-    const name = svg("text", { x: Math.min(begin + 5, this.width - 72), y: TOP - 8, class: "series" }, series.name);
     const fence = svg("line", { class: "fence", x1: begin, x2: begin, y1: TOP - 4, y2: H - BOTTOM });
-    return svg("g", {}, fence, name, svg("polyline", { class: "line", points: places.join(" ") }));
+    return svg("g", {}, fence, svg("polyline", { class: "line", points: places.join(" ") }));
+  }
+
+  /** The names stand where their lines begin, or right of the name before. */
+  names(series) {
+    let free = 0;
+    return series.map(({ name, x }) => {
+      const left = Math.max(free, this.sx(x[0]) + 5);
+      free = left + 7.5 * name.length + 6;
+      return svg("text", { x: left, y: TOP - 8, class: "series" }, name);
+    });
   }
 
   say = (p) => `${p.name}, step ${p.step}: ${this.yLabel} ${p.y.toFixed(this.digits)}`;

@@ -24,11 +24,12 @@ export function growView(view) {
   const stages = h("ol", { class: "stages" });
   const loss = new Curve({ title: "Loss: how surprised it is by the text it learns from", xLabel: "steps of all stages", yLabel: "loss" });
   const reward = new Curve({ title: "Reward: how many of its own tries were right", xLabel: "steps", yLabel: "reward", empty: "It comes with the last stage." });
+  const curves = h("div", { class: "curves", hidden: true }, loss.element, reward.element);
   const samples = h("div", { class: "samples" });
-  const fresh = h("section", { "aria-labelledby": "fresh" }, h("h2", { id: "fresh" }, "What it writes by now"), samples);
+  const fresh = h("section", { "aria-labelledby": "fresh", hidden: true }, h("h2", { id: "fresh" }, "What it writes by now"), samples);
   const report = h("section", { class: "report", hidden: true });
   view.append(h("div", { class: "scroll" }, h("div", { class: "wide-column" }, h("header", { class: "lead" }, title, lead), trouble,
-    stages, h("div", { class: "curves" }, loss.element, reward.element), report, fresh)));
+    stages, curves, report, fresh)));
 
   async function look() {
     clearTimeout(timer);
@@ -37,6 +38,7 @@ export function growView(view) {
       const state = await growState();
       trouble.hidden = true;
       if (state) draw(state);
+      else lead.textContent = "This server was not started on a run. “sprout grow --serve” grows a model and shows it here.";
     } catch (error) {
       trouble.textContent = `${error.message} Asking again …`;
       trouble.hidden = false;
@@ -50,6 +52,7 @@ export function growView(view) {
     const facts = [state.seconds_left !== null && `about ${duration(state.seconds_left)} left`, state.tokens_per_s !== null && `${Math.round(state.tokens_per_s).toLocaleString("en")} tokens/s`];
     lead.textContent = facts.filter(Boolean).join(" · ") || (state.state === "done" ? "All stages are done. Talk to it, or read what came out." : "");
     stages.replaceChildren(...state.stages.map(stageRow));
+    curves.hidden = false;
     drawCurves(state);
     samples.replaceChildren(...state.samples.map(sample));
     fresh.hidden = !state.samples.length;
