@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,55 @@ def tokenizer(small_world):
     for p in itertools.islice(world_problems(small_world, 1), 400):
         texts += [m.content for m in (*p.prompt, *p.reply)]
     return Tokenizer.train(texts, 800)
+
+
+# ------------------------------------------------------------------------------------------------ a browser
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync")  # fmt: skip
+
+
+def no_browser(why: str) -> None:
+    """Skip, on a person's machine; in CI a browser must be there."""
+    if os.environ.get("CI"):
+        pytest.fail(f"no browser: {why}")
+    pytest.skip(f"no browser: {why}")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The distribution's Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the page's tests need Playwright")
+    found = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+    if found is None:
+        no_browser(f"expected one of {', '.join(CHROMIUM)} to be installed")
+    with sync_api.sync_playwright() as play:
+        try:
+            browser = play.chromium.launch(executable_path=found, args=list(QUIET))
+        except sync_api.Error as error:
+            no_browser(f"it does not start: {str(error)[:200]}")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, page_url):
+    """A fresh browser's page. Whatever a test does, the page must log no error and ask no other machine for anything."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=page_url, accept_downloads=True)
+    context.set_default_timeout(20_000)
+    page, trouble = context.new_page(), []
+
+    def heard(said):
+        # What the browser itself writes about an answer that isn't 200: the page can't help it, but for its own files.
+        own = "/page/" in said.location.get("url", "")
+        if said.type in ("error", "warning") and (own or not said.text.startswith("Failed to load resource")):
+            trouble.append(f"console: {said.text}")
+
+    page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
+    page.on("console", heard)
+    page.on("dialog", lambda dialog: trouble.append(f"dialog: {dialog.message}"))
+    page.on("request", lambda request: None if request.url.startswith((page_url, "data:", "blob:")) else trouble.append(f"asked {request.url}"))
+    yield page
+    context.close()
+    assert not trouble

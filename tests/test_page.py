@@ -1,14 +1,12 @@
-"""The page in a real browser. It needs nothing but a server's address.
+"""The page in a real browser, over a real server whose models are random.
 
-What a small model replies can't be foreseen. Where a test needs a certain reply (a tool call, a cut, hostile Markdown, a
-slow one to stop), `script` puts it in the place of the server's; everything else goes to the server.
+What such a model replies can't be foreseen. Where a test needs a certain reply (a cut, a pause, an error), `script` puts it in
+the place of the server's; everything else goes to the server. Replies that are a model's own: `test_page_real.py`.
 """
 
 import json
 import math
-import os
 import re
-import shutil
 
 import pytest
 
@@ -16,47 +14,16 @@ playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests
 expect = playwright.expect
 
 VIEWS = ("chat", "compare", "grow")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 
-@pytest.fixture(scope="session")
-def page_url():
-    """The address of a server, from SPROUT_PAGE_URL."""
-    url = os.environ.get("SPROUT_PAGE_URL")
-    if not url:
-        pytest.skip("SPROUT_PAGE_URL does not name a server")
-    return url.rstrip("/")
+@pytest.fixture(scope="module")
+def page_url(tmp_path_factory):
+    """The address of a server over a run of random models."""
+    from tests.served import served, tiny_run
 
-
-@pytest.fixture(scope="session")
-def browser():
-    with playwright.sync_playwright() as play:
-        try:
-            browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
-        except playwright.Error as error:
-            pytest.skip(f"no browser starts: {str(error)[:200]}")
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser, page_url):
-    """A fresh browser's page. Whatever a test does, the page must log no error and ask no other machine for anything."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=page_url, accept_downloads=True)
-    context.set_default_timeout(20_000)
-    page, trouble = context.new_page(), []
-    page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
-    page.on("console", lambda said: trouble.append(f"console: {said.text}") if said.type in ("error", "warning") and not noise(said.text) else None)
-    page.on("dialog", lambda dialog: trouble.append(f"dialog: {dialog.message}"))
-    page.on("request", lambda request: None if request.url.startswith((page_url, "data:", "blob:")) else trouble.append(f"asked {request.url}"))
-    yield page
-    context.close()
-    assert not trouble
-
-
-def noise(text):
-    """What the browser itself writes about an answer that isn't 200: the page can't help it."""
-    return text.startswith("Failed to load resource")
+    run = tiny_run(tmp_path_factory.mktemp("page") / "default", "pretrain", "midtrain", "finetune", "reinforce")
+    with served(run) as server:
+        yield server.url
 
 
 # What a server would send -------------------------------------------------------------------------------------------
