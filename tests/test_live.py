@@ -61,14 +61,14 @@ if os.environ.get("DIE"):
     tell = journal.Journal.step
     def step(self, stage, at, *more, **value):
         tell(self, stage, at, *more, **value)
-        if stage == os.environ["DIE"]:
+        if [stage, str(at)] == os.environ["DIE"].split():
             with open(self.path, "ab") as file:
                 file.write(b'{{"event": "step", "time": 17')
             os.kill(os.getpid(), signal.SIGKILL)
     journal.Journal.step = step
 from sprout.cli import main
 main(["grow", *sys.argv[1:]])
-"""  # a run that is quick, sampled at every step, and may kill itself at the first line of a stage
+"""  # a run that is quick, sampled at every step, and may kill itself at some step
 
 
 def free_port() -> int:
@@ -120,7 +120,7 @@ def test_a_watched_run_and_one_that_was_killed_and_went_on_give_the_same_bytes(t
     port = free_port()
     words = [sys.executable, "-c", GROW, "--run", str(watched), *TINY, "--serve", "--port", str(port)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env | {"SPROUT_SAVE_SECONDS": "60"})
-    other = subprocess.run([sys.executable, "-c", GROW, "--run", str(killed), *TINY], capture_output=True, env={**env, "DIE": "midtrain"})
+    other = subprocess.run([sys.executable, "-c", GROW, "--run", str(killed), *TINY], capture_output=True, env={**env, "DIE": "midtrain 6"})
     assert other.returncode == -signal.SIGKILL, other.stderr[-2000:]
     state = sound(grow_state(killed))
     assert state["state"] == "stopped" and state["stage"] is None
@@ -194,7 +194,7 @@ def test_a_sample_leaves_everything_as_it_was(strict, tokenizer, tmp_path):
     journal, said = Journal(tmp_path / "live.jsonl"), []
     session = SimpleNamespace(model=model, tokenizer=tokenizer, toolbox={}, journal=journal, say=said.append)
     samples = Samples.__new__(Samples)
-    samples.s, samples.stage, samples.taken, samples.due = session, "pretrain", 0, 0.0  # type: ignore[assignment]
+    samples.s, samples.stage, samples.taken, samples.due, samples.fastest = session, "pretrain", 0, 0.0, 9.0  # type: ignore[assignment]
     samples.prompts = [Prompt(text="Once"), Prompt(text="In the"), Prompt(text="They")]
     from sprout.engine import Engine
 

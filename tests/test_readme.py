@@ -8,12 +8,20 @@ command: `sprout grow` gets `TINY`, `sprout eval` gets few problems. What `make`
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +54,7 @@ ALL = commands(README)
 MAKE = [c for c in ALL if c.startswith("make ")]
 SPROUT = [c for c in ALL if re.match(r"(\.venv/bin/)?sprout\b", c)]
 CLONE = [c for c in ALL if c.startswith(("git clone ", "cd "))]
+SERVING = [c for c in SPROUT if re.search(r"sprout serve\b|--serve\b|--url\b", c)]  # they go on until somebody ends them
 NEEDS_MAKE = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
@@ -222,7 +231,7 @@ def test_growing_prints_what_the_readme_says(grown: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", SPROUT)
+@pytest.mark.parametrize("command", [c for c in SPROUT if c not in SERVING])
 def test_the_readmes_command_runs(command: str, grown: tuple[Path, str]) -> None:
     """As it stands, through bash, with a line typed for those who ask for one."""
     folder, _ = grown
@@ -235,3 +244,71 @@ def test_the_readmes_command_runs(command: str, grown: tuple[Path, str]) -> None
     if name == "grow" and "--run" in words:
         run = folder / words[words.index("--run") + 1]
         assert (run / "report.html").is_file() and (run / "stages" / "finetune" / "model.safetensors").is_file()
+
+
+@contextlib.contextmanager
+def going(command: str, folder: Path, until: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A command that goes on, once it has printed a line with `until`; and that line."""
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {command}"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if until in line:
+                break
+        else:
+            raise AssertionError("".join(lines)[-3000:])
+        threading.Thread(target=process.stdout.read, daemon=True).start()  # so that it never waits for a reader
+        yield process, line
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_the_readmes_server_and_those_who_talk_to_it(grown: tuple[Path, str]) -> None:
+    """The server as it stands there (on a free port), the page, the Python example, the terminal; and its end."""
+    folder, _ = grown
+    (serve,) = [c for c in SERVING if re.search(r"sprout serve\b", c)]
+    (chat,) = [c for c in SERVING if "--url" in c]
+    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    with going(f"{serve} --port 0", folder, "serving at") as (process, line):
+        address = re.findall(r"http://\S+", line)[0]
+        with urllib.request.urlopen(address, timeout=20) as page:
+            assert page.status == 200 and b"Sprout" in page.read()
+        there = "http://127.0.0.1:8000"
+        assert there in example and there in chat
+        done = subprocess.run([sys.executable, "-c", example.replace(there, address)], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        done = bash(f"{chat.replace(there, address)} --max-tokens 5", folder, input="Hello!\n")
+        assert done.returncode == 0 and (done.stdout + done.stderr).strip(), done.stderr
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_the_readmes_growing_with_a_page(grown: tuple[Path, str]) -> None:
+    """The run is grown already, so the page comes up to stay; Ctrl-C ends it."""
+    folder, _ = grown
+    (command,) = [c for c in SERVING if "--serve" in c]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with going(f"{command} {TINY} --port {port}", folder, "The page goes on at") as (process, line):
+        address = re.findall(r"http://[\w.:]+", line)[0]
+        for _ in range(100):  # it says so as soon as it is grown, which is at once here
+            try:
+                with urllib.request.urlopen(f"{address}/grow/state", timeout=20) as answer:
+                    state = json.load(answer)
+                break
+            except OSError:
+                time.sleep(0.2)
+        assert state["state"] == "done" and {s["state"] for s in state["stages"]} == {"done"} and state["report"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) in (0, 130)
+    with pytest.raises(OSError):
+        urllib.request.urlopen(f"{address}/health", timeout=5)

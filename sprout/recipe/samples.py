@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 
 from sprout.common.messages import Message
@@ -57,14 +58,16 @@ class Samples:
         self.prompts = beginnings(s) if stage == "pretrain" or not talks_at_all(s) else sample_prompts(s)
         self.due = time.perf_counter() + EVERY
         self.taken = 0
+        self.fastest = math.inf  # seconds; a moment in which the machine was busy does not count for long
 
     def now_and_then(self, step: int) -> None:
-        """`take`, where the last time is 20 seconds and 100 times what it took ago."""
+        """`take`, where the last time was 20 seconds ago, and 100 times as long ago as it takes."""
         began = time.perf_counter()
         if began >= self.due:
             self.take(step)
             now = time.perf_counter()
-            self.due = now + max(EVERY, (now - began) / SHARE)
+            self.fastest = min(self.fastest, now - began)
+            self.due = now + max(EVERY, self.fastest / SHARE)
 
     def take(self, step: int) -> None:
         """Answer the next two prompts, and tell the journal."""

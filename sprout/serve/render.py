@@ -42,6 +42,7 @@ LANGUAGES = frozenset(
 
 def render(text: str) -> str:
     """Markdown as safe HTML. Line breaks are kept, headings begin at h3 (a reply stands below the page's own)."""
+    text = text.encode(errors="replace").decode()  # half a surrogate pair, which JSON can carry, is no character
     if len(text) > LONGEST_TEXT:
         return f"<pre><code>{html.escape(text)}</code></pre>"
     return nh3.clean(
@@ -70,8 +71,11 @@ def _markdown() -> MarkdownIt:
 def _heading(
     self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: MutableMapping[str, Any]
 ) -> str:
-    level = min(int(tokens[i].tag[1:]) + 2, 6)
-    return f"<h{level}>" if tokens[i].nesting == 1 else f"</h{level}>\n"
+    """None is more than one level below the one before, so that the page's outline stays one."""
+    if tokens[i].nesting == -1:
+        return f"</h{env['level']}>\n"
+    env["level"] = min(int(tokens[i].tag[1:]) + 2, env.get("level", 2) + 1, 6)
+    return f"<h{env['level']}>"
 
 
 def _fence(

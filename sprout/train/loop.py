@@ -133,8 +133,9 @@ def train(
             optimizer.step(multiplier)
 
             now = time.perf_counter()
+            seconds = spent + now - began
+            speed = (step + 1 - start) * tokens_per_step / (now - began)
             if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
-                seconds = spent + now - began
                 curve.append(
                     {
                         "step": step + 1,
@@ -144,10 +145,9 @@ def train(
                         "seconds": seconds,
                     }
                 )
-                speed = (step + 1 - start) * tokens_per_step / (now - began)
                 bar.set_postfix_str(f"loss {value:.3f}, {speed / 1000:.1f}k tokens/s", refresh=False)
-                if journal:
-                    journal.step(name, step + 1, config.steps, speed, seconds, loss=value)
+            if journal:
+                journal.step(name, step + 1, config.steps, speed, seconds, loss=value)
             if sample:
                 sample(step + 1)
             bar.update()

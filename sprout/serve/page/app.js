@@ -102,7 +102,7 @@ async function connect() {
 buttons();
 addEventListener("hashchange", route);
 await store.loadAll();
+route();
 chat.begin();
 drawList();
-route();
 connect();

@@ -10,6 +10,7 @@ import { newReply, textOf } from "./reply.js";
 import { sampling } from "./settings.js";
 import * as store from "./store.js";
 import { addTurn, messagesUpTo, newConversation, path, ROOT, titleFrom, walk } from "./tree.js";
+import { followEnd } from "./scroll.js";
 import { AssistantTurn, UserTurn } from "./turns.js";
 
 const EXAMPLES = [
@@ -27,8 +28,10 @@ export function chatView(view, listChanged) {
   let drawn = new Map(); // turn id -> UserTurn or AssistantTurn
   let writing = null; // {conversation, turn, stop: AbortController}
 
+  const title = h("h1", { class: "hidden-text" });
+  const system = h("p", { class: "system", hidden: true });
   const thread = h("div", { class: "thread" });
-  const scroll = h("div", { class: "scroll" }, thread);
+  const scroll = h("div", { class: "scroll" }, system, thread);
   const meter = contextMeter(() => {
     const shown = path(conversation), text = box.text().trim();
     const messages = messagesUpTo(conversation, shown.at(-1));
@@ -38,11 +41,15 @@ export function chatView(view, listChanged) {
     label: "Write to Sprout", send, stop, type: () => meter.update(),
     below: [picker(), toolBoxes(), meter.element],
   });
-  view.append(scroll, h("div", { class: "dock" }, box.element));
+  view.append(title, scroll, h("div", { class: "dock" }, box.element));
+  const toEnd = followEnd(scroll, thread);
   models.listen(() => meter.update());
 
   function draw() {
     const shown = path(conversation);
+    title.textContent = conversation.title;
+    title.hidden = !shown.length; // the welcome has its own
+    showSystem();
     if (!shown.length) thread.replaceChildren(welcome());
     else {
       const elements = shown.map((turn) => draws(turn).element);
@@ -51,6 +58,11 @@ export function chatView(view, listChanged) {
     }
     box.setBusy(writing !== null);
     meter.update();
+  }
+
+  function showSystem() {
+    system.hidden = !conversation.system.trim();
+    system.textContent = `System prompt: ${conversation.system}`;
   }
 
   function draws(turn) {
@@ -110,13 +122,11 @@ export function chatView(view, listChanged) {
     draw();
     drawn.get(turn.id).view.limits.maxTokens = options.max_tokens;
     listChanged();
-    toEnd(true);
+    toEnd();
     announce("Sprout is writing.");
     let saved = 0;
     await generate(turn.reply, CHAT, body, mine.stop.signal, () => {
-      const follow = nearEnd();
       drawn.get(turn.id)?.update();
-      if (follow) toEnd();
       if (Date.now() - saved > SAVE_EVERY) { saved = Date.now(); store.save(at); }
     });
     if (writing === mine) writing = null;
@@ -134,15 +144,10 @@ export function chatView(view, listChanged) {
     box.setBusy(false);
   }
 
-  const nearEnd = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
-  function toEnd(smooth = false) {
-    scroll.scrollTo({ top: scroll.scrollHeight, behavior: smooth && !matchMedia("(prefers-reduced-motion: reduce)").matches ? "smooth" : "auto" });
-  }
-
   function welcome() {
     const examples = EXAMPLES.map(([title, text]) => h("button", { class: "example", type: "button", onclick: () => send(text) }, h("strong", {}, title), h("span", {}, text)));
     return h("div", { class: "welcome" }, h("img", { src: "/page/icon.svg", alt: "", width: "52", height: "52" }), h("h1", {}, "A small model, grown from nothing"),
-      h("p", {}, "It lives on this machine and knows a small invented world, sums, stories and a few words about itself. Ask it something, then look inside."), h("div", { class: "examples" }, examples));
+      h("p", {}, "It knows a small invented world, sums, stories, and a few words about itself. Ask it something, then look inside."), h("div", { class: "examples" }, examples));
   }
 
   /** Shows a conversation; null begins a new one. */
@@ -154,8 +159,9 @@ export function chatView(view, listChanged) {
     settleInterrupted();
     draw();
     listChanged();
-    scroll.scrollTop = scroll.scrollHeight;
-    box.focus();
+    if (conversation.turns.length) toEnd();
+    else scroll.scrollTop = 0;
+    if (!matchMedia("(hover: none)").matches) box.focus(); // a phone would open its keyboard
   }
 
   /** A reply that was being written when the page was left. */
@@ -179,6 +185,7 @@ export function chatView(view, listChanged) {
       get: () => conversation.system,
       set(text) {
         conversation.system = text;
+        showSystem();
         if (conversation.turns.length) store.save(conversation);
         meter.update();
       },

@@ -30,7 +30,9 @@ export function compareView(view, system) {
     asked, columns)), h("div", { class: "dock" }, box.element));
   models.listen(() => { if (!stopping && !views.length) draw(); });
 
-  const modelOf = (stage) => models.list.find((model) => model.sprout.run === run && model.sprout.stage === stage);
+  function modelOf(stage) {
+    return models.list.find((model) => model.sprout.run === run && model.sprout.stage === stage);
+  }
 
   /** Empty columns for the stages of the chosen run. */
   function draw() {

@@ -23,12 +23,13 @@ export function growView(view) {
   const trouble = h("p", { class: "trouble", role: "alert", hidden: true });
   const stages = h("ol", { class: "stages" });
   const loss = new Curve({ title: "Loss: how surprised it is by the text it learns from", xLabel: "steps of all stages", yLabel: "loss" });
-  const reward = new Curve({ title: "Reward: how many of its own tries were right", xLabel: "steps", yLabel: "reward" });
+  const reward = new Curve({ title: "Reward: how many of its own tries were right", xLabel: "steps", yLabel: "reward", empty: "It comes with the last stage." });
+  const curves = h("div", { class: "curves", hidden: true }, loss.element, reward.element);
   const samples = h("div", { class: "samples" });
-  const fresh = h("section", { "aria-labelledby": "fresh" }, h("h2", { id: "fresh" }, "What it writes by now"), samples);
+  const fresh = h("section", { "aria-labelledby": "fresh", hidden: true }, h("h2", { id: "fresh" }, "What it writes by now"), samples);
   const report = h("section", { class: "report", hidden: true });
   view.append(h("div", { class: "scroll" }, h("div", { class: "wide-column" }, h("header", { class: "lead" }, title, lead), trouble,
-    stages, h("div", { class: "curves" }, loss.element, reward.element), report, fresh)));
+    stages, curves, report, fresh)));
 
   async function look() {
     clearTimeout(timer);
@@ -37,6 +38,7 @@ export function growView(view) {
       const state = await growState();
       trouble.hidden = true;
       if (state) draw(state);
+      else lead.textContent = "This server was not started on a run. “sprout grow --serve” grows a model and shows it here.";
     } catch (error) {
       trouble.textContent = `${error.message} Asking again …`;
       trouble.hidden = false;
@@ -50,6 +52,7 @@ export function growView(view) {
     const facts = [state.seconds_left !== null && `about ${duration(state.seconds_left)} left`, state.tokens_per_s !== null && `${Math.round(state.tokens_per_s).toLocaleString("en")} tokens/s`];
     lead.textContent = facts.filter(Boolean).join(" · ") || (state.state === "done" ? "All stages are done. Talk to it, or read what came out." : "");
     stages.replaceChildren(...state.stages.map(stageRow));
+    curves.hidden = false;
     drawCurves(state);
     samples.replaceChildren(...state.samples.map(sample));
     fresh.hidden = !state.samples.length;
@@ -84,9 +87,9 @@ export function growView(view) {
       if (name !== "reinforce") before += steps;
     }
     loss.set(losses, before);
-    const curve = state.curves.reinforce;
-    reward.element.hidden = !curve?.reward?.length;
-    if (curve?.reward) reward.set([{ name: stageLabel("reinforce"), x: curve.step, y: curve.reward }], state.stages.find((s) => s.name === "reinforce")?.steps ?? 1);
+    const curve = state.curves.reinforce, last = state.stages.find((stage) => stage.name === "reinforce");
+    reward.element.hidden = !last;
+    reward.set(curve?.reward ? [{ name: stageLabel("reinforce"), x: curve.step, y: curve.reward }] : [], last?.steps || 1);
   }
 
   function sample({ stage, step, prompt, reply }) {

@@ -57,17 +57,39 @@ export class MarkdownBox {
     this.hang();
   }
 
-  /** Hangs what is not Markdown yet at the end of the last thing that holds text. */
+  /** Hangs what is not Markdown yet at the end of the last thing that holds text, or in a paragraph of its own. */
   hang() {
-    if (!this.done) this.element.replaceChildren(h("p", { class: "plain" }));
-    if (!this.tail?.isConnected || !this.done) {
-      let spot = this.element;
-      while (spot.lastElementChild && (HOLDS_TEXT.has(spot.lastElementChild.tagName) || spot.lastElementChild.className === "block")) spot = spot.lastElementChild;
-      this.tail = document.createTextNode("");
-      spot.append(this.tail);
+    if (!this.done) this.element.replaceChildren();
+    if (!this.tail?.isConnected) {
+      this.tail = h("span", { class: "tail" });
+      const spot = this.done ? lastThing(this.element) : this.element;
+      const code = spot.closest("pre");
+      const ended = code ? /(```|~~~)\s*$/.test(this.done) : spot === this.element || /\n\s*\n$/.test(this.done);
+      if (ended) this.element.append(h("p", {}, this.tail));
+      else spot.append(this.tail);
+      if (code && !ended && !this.done.endsWith("\n")) dropLineEnd(spot);
+      this.inCode = Boolean(code) && !ended;
     }
-    this.tail.data = this.text.slice(this.done.length).trimEnd();
+    // Markdown drops the space at the end of what was asked for; code keeps it.
+    const rest = this.text.slice(this.inCode ? this.done.length : this.done.trimEnd().length).trimEnd();
+    this.tail.textContent = this.tail.parentElement.tagName === "P" && this.tail.parentElement.firstChild === this.tail ? rest.trimStart() : rest;
+    this.tail.parentElement.hidden = !this.tail.parentElement.textContent;
   }
+}
+
+/** The innermost element at the end. */
+function lastThing(element) {
+  let spot = element;
+  while (spot.lastElementChild && (HOLDS_TEXT.has(spot.lastElementChild.tagName) || spot.lastElementChild.className === "block")) spot = spot.lastElementChild;
+  return spot;
+}
+
+/** Markdown ends a block of code with a line end, also where the last line is not finished. */
+function dropLineEnd(code) {
+  const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
+  let last = null;
+  while (texts.nextNode()) if (texts.currentNode.data) last = texts.currentNode;
+  if (last?.data.endsWith("\n")) last.data = last.data.slice(0, -1);
 }
 
 /** A head above a block of code: its language and a button that copies it. */

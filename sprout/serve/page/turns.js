@@ -43,7 +43,7 @@ export class UserTurn {
     this.editButton = iconButton("edit", "Edit and ask again", () => this.edit());
     this.look = iconButton("inside", "Show the tokens of this message", () => this.showInside(this.within.hidden), { "aria-pressed": "false" });
     this.tools = h("div", { class: "tools" }, this.arrows.element, copyButton("Copy the message", () => turn.text), this.editButton, this.look);
-    this.element = h("article", { class: "turn user", "aria-label": "You" }, this.bubble, this.within, this.tools);
+    this.element = h("article", { class: "turn user", "aria-label": "You" }, h("h2", { class: "hidden-text" }, "You"), this.bubble, this.within, this.tools);
     this.stopListening = inside.listen((on) => this.showInside(on));
     this.showInside(inside.on);
   }
@@ -103,7 +103,7 @@ export class AssistantTurn {
     this.arrows = new Arrows(conversation, turn, acts.walk);
     const again = iconButton("again", "Another reply", acts.again);
     this.view = new ReplyView(turn.reply, { retry: acts.retry, buttons: [again, this.arrows.element], limits: acts.limits });
-    this.element = h("article", { class: "turn assistant", "aria-label": "Sprout" }, this.view.element);
+    this.element = h("article", { class: "turn assistant", "aria-label": "Sprout" }, h("h2", { class: "hidden-text" }, "Sprout"), this.view.element);
     this.stopListening = this.view.stopListening;
   }
 
