@@ -185,7 +185,7 @@ class Process:
         self.said = ""
         while "serving at " not in self.said:
             line = self.popen.stdout.readline()
-            assert line, self.popen.stderr and self.popen.stderr.read()
+            assert line, (self.popen.wait(10), self.said, self.popen.stderr and self.popen.stderr.read())
             self.said += line
         self.url = self.said.rpartition("serving at ")[2].split()[0]
 
@@ -274,7 +274,7 @@ def test_it_ends_with_its_standard_input(tmp_path: Path):
 
 
 def test_mistakes_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    for options, words in ((["--host", "0.0.0.0"], "--open"), (["--api-key", ""], "key"), (["--rows", "0"], "rows"), ([], "sprout grow"), (["--tools", "no.py"], "no.py")):
+    for options, words in ((["--host", "0.0.0.0"], "--open"), (["--api-key", ""], "key"), (["--rows", "0"], "rows"), ([], "sprout grow"), (["--tool-file", "no.py"], "no.py")):
         with pytest.raises(SystemExit) as ended:
             main(["serve", "--model", str(tmp_path), "--port", "0", *options])
         assert ended.value.code == 2 and words in capsys.readouterr().err
