@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -33,6 +35,7 @@ def test_help_is_a_map():
         assert f"\n  {command} " in done.stdout
 
 
+@pytest.mark.slow
 def test_every_command_has_help():
     from sprout.cli import COMMANDS
 

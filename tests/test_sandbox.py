@@ -21,6 +21,8 @@ from sprout.engine import sandbox
 from sprout.engine.sandbox import Outcome, run_python, why_unavailable
 from sprout.engine.tools import LONGEST_RESULT, python_tool, run_tool, toolbox_for
 
+pytestmark = pytest.mark.slow
+
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
 
 

@@ -20,6 +20,8 @@ from schemathesis.config import SchemathesisConfig
 from sprout.serve.schema import REFUSED, REFUSED_COMPLETION, ChatRequest, CompletionRequest
 from tests.served import Served, ask, served, tiny_run
 
+pytestmark = pytest.mark.slow
+
 CHAT = "/v1/chat/completions"
 FEW: dict[str, Any] = {
     "deadline": None, "derandomize": True, "phases": [Phase.explicit, Phase.generate], "database": None,

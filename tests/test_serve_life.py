@@ -24,6 +24,8 @@ from sprout.model.hf import load_hf, save_hf
 from sprout.serve import stream
 from tests.served import Served, ask, served, tiny_run
 
+pytestmark = pytest.mark.slow
+
 CHAT = "/v1/chat/completions"
 LONG = {"max_tokens": 4000, "temperature": 0}
 

@@ -31,7 +31,7 @@ def test_everything_is_shown(world: World) -> None:
     assert "WRONG" not in text, "a gold reply does not pass its own checker"
 
 
-@pytest.mark.parametrize("what", [*PARTS[1:], *KINDS, *SKILLS])
+@pytest.mark.parametrize("what", [pytest.param(w, marks=pytest.mark.slow) if w == "entropy" else w for w in (*PARTS[1:], *KINDS, *SKILLS)])
 def test_every_name_shows_something_else_every_time_it_counts(world: World, what: str) -> None:
     one, three = show(world, what, 1), show(world, what, 3)
     assert one == show(world, what, 1)
