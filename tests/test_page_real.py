@@ -98,6 +98,8 @@ def test_a_tool_is_called_and_the_reply_looked_into(page):
     sure = float(dialog.inner_text().split("%")[0].split()[-1])
     assert sure > 90  # it knows this by heart
     assert dialog.locator("li").count() >= 5
+    page.goto("/#compare")  # the card belongs to the view
+    expect(dialog).to_have_count(0)
 
 
 def test_all_stages_answer_side_by_side(page, server: Served):
@@ -109,6 +111,17 @@ def test_all_stages_answer_side_by_side(page, server: Served):
     expect(page.locator(".column .said")).to_have_text([PARROT] * 4)
     for stats in page.locator(".column .stats").all():
         expect(stats).to_contain_text("tokens/s")
+
+
+def test_the_base_model_goes_on_with_a_text(page):
+    set_temperature_0(page)
+    page.goto("/#compare")
+    page.get_by_role("textbox", name="Ask every stage the same").fill("Once there was")
+    page.keyboard.press("Enter")
+    base = page.locator(".column[data-stage=pretrain]")
+    expect(base.locator(".foot:visible")).to_have_count(1)
+    tokens = int(base.locator(".stats").inner_text().split(" tokens")[-2].split()[-1])
+    assert tokens == 100 or "Cut off" not in base.inner_text()
 
 
 def test_stop_frees_the_row(page, server: Served):

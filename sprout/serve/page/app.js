@@ -2,6 +2,7 @@
 // server where there is none. Read dom.js first, then api.js, stream.js, reply.js, tree.js, chat.js.
 
 import "./login.js";
+import { closeCard } from "./card.js";
 import { chatView } from "./chat.js";
 import { compareView } from "./compare.js";
 import { conversationList, exchangeButtons } from "./conversations.js";
@@ -41,6 +42,7 @@ function route() {
   document.body.dataset.view = name;
   document.title = `${NAMES[name]} – Sprout`;
   grow.show(name === "grow");
+  closeCard(); // of a token in the view before
   openSide(false);
 }
 

@@ -72,11 +72,13 @@ export function compareView(view, system) {
   async function answer(stage, text, options, signal) {
     const model = modelOf(stage);
     const reply = newReply(model.id, options.seed);
-    const shown = new ReplyView(reply, { named: false, limits: { maxTokens: options.max_tokens, context: model.sprout.context } });
+    const documents = stage === "pretrain" && plain.checked; // it knows no end of a reply, and the API's limit for texts is 16
+    const maxTokens = options.max_tokens ?? (documents ? 100 : undefined);
+    const shown = new ReplyView(reply, { named: false, limits: { maxTokens, context: model.sprout.context } });
     views.push(shown);
     columns.querySelector(`[data-stage="${stage}"]`).replaceWith(column(stage, shown.element));
     const common = { model: model.id, ...options };
-    if (stage === "pretrain" && plain.checked) return generate(reply, COMPLETIONS, { ...common, prompt: text }, signal, () => shown.update());
+    if (documents) return generate(reply, COMPLETIONS, { ...common, prompt: text, max_tokens: maxTokens }, signal, () => shown.update());
     const messages = [{ role: "user", content: text }];
     if (system().trim()) messages.unshift({ role: "system", content: system() });
     return generate(reply, CHAT, { ...common, messages, house_tools: models.toolsOf(model.id) }, signal, () => shown.update());
