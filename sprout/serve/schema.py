@@ -51,7 +51,7 @@ def refuse(plain: Any, table: dict[str, tuple[Any, ...]]) -> Any:
 
 
 WHOLE = BeforeValidator(whole)  # stands behind the limits, or the document would not have them
-Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), WHOLE]
+Seed = Annotated[int, Field(ge=-9223372036854776000, le=9223372036854776000), WHOLE]  # as the API's document rounds 2^63
 Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Name = Annotated[str, Field(pattern=NAME)]
 StopText = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
