@@ -23,7 +23,7 @@ def say() -> str:
     """Which one is used, and why, for people."""
     if _native:
         return "tokenizer: the C core"
-    return f"tokenizer: the Python code, about 30x slower; the C core was not built, a C compiler at set-up does ({ABSENT})"
+    return f"tokenizer: the Python code, about ten times slower; the C core was not built, a C compiler at set-up does ({ABSENT})"
 
 
 @functools.cache
