@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import httpx
 import openai
 
 from sprout.common.errors import UserError
@@ -24,7 +26,7 @@ class Remote:
         if not url.startswith(("http://", "https://")):
             raise UserError(f"the address is {url!r}; expected one like http://127.0.0.1:8000.")
         base = url.rstrip("/")
-        self.url = base if base.rsplit("/", 1)[-1].startswith("v") else base + "/v1"
+        self.url = base if re.search(r"/v\d+$", base) else base + "/v1"
         self.client = openai.OpenAI(base_url=self.url, api_key=key or "none", max_retries=1, timeout=120)
         models = list(self._asked(lambda: self.client.models.list().data))
         names = [m.id for m in models]
@@ -46,7 +48,7 @@ class Remote:
         extra: dict[str, Any] = {"house_tools": list(prompt.tools)} if self.ours and prompt.tools else {}
         stream: Any = self._asked(
             lambda: self.client.chat.completions.create(
-                model=self.model, messages=[plain(m, i) for i, m in enumerate(prompt.messages)], stream=True,  # type: ignore[misc]
+                model=self.model, messages=plain(prompt.messages), stream=True,  # type: ignore[arg-type]
                 temperature=sampling.temperature, max_tokens=sampling.max_tokens, seed=sampling.seed % 2**62, extra_body=extra,
             )
         )  # fmt: skip
@@ -84,11 +86,11 @@ class Remote:
         """What the server answers, or an error for people."""
         try:
             return ask()
-        except openai.APIConnectionError as error:
+        except (openai.APIConnectionError, httpx.HTTPError) as error:  # the latter where a stream breaks off
             raise UserError(f"nobody answers at {self.url} ({error}); is it running? Ours starts with: sprout serve") from error
         except openai.APIStatusError as error:
             if error.code == "context_length_exceeded":
-                raise TooLong("the conversation", 0, 0) from error
+                raise TooLong.told(f"{self.url}: {error.message}") from error
             if error.status_code == 401:
                 raise UserError(f"{self.url} wants another key; give --api-key or set SPROUT_API_KEY.") from error
             raise UserError(f"{self.url} answers {error.status_code}: {error.message}") from error
@@ -96,11 +98,16 @@ class Remote:
             raise UserError(f"{self.url}: {error}") from error
 
 
-def plain(message: Message, number: int) -> dict[str, Any]:
-    """A message as the API wants it. A result names the call it answers, which stands in the message before."""
-    out = message.to_dict()
-    if message.role == "tool":
-        out["tool_call_id"] = f"call_{number - 1}"
-    for call in out.get("tool_calls") or ():
-        call["id"] = f"call_{number}"
+def plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages as the API wants them. A result names the call it answers, which stands in the message before; a call
+    without a result, where a reply broke off, is left out, since a server refuses the whole conversation for it."""
+    out: list[dict[str, Any]] = []
+    for i, message in enumerate(messages):
+        answered = i + 1 < len(messages) and messages[i + 1].role == "tool"
+        told: dict[str, Any] = message.to_dict() if answered else {"role": message.role, "content": message.content}
+        if message.role == "tool":
+            told["tool_call_id"] = f"call_{i - 1}"
+        for call in told.get("tool_calls") or ():
+            call["id"] = f"call_{i}"
+        out.append(told)
     return out

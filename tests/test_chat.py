@@ -9,10 +9,13 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,10 +23,11 @@ import torch
 from sprout.chat import Chat, Screen, describe, open_chat, talk
 from sprout.common.errors import UserError
 from sprout.common.messages import Message, ToolCall
-from sprout.engine import Completion, Engine, Event, Prompt, Sampling, toolbox_for
+from sprout.engine import Completion, Engine, Event, Prompt, Sampling, TooLong, toolbox_for
 from sprout.grown import find_model
 from sprout.model import GPT, GPTConfig
 from sprout.model.hf import save_hf
+from sprout.remote import Remote, plain
 from sprout.tokenizer import Tokenizer
 from sprout.world import WorldConfig
 
@@ -296,3 +300,61 @@ def test_program_in_a_terminal(run: Path) -> None:
             os.kill(terminal.child, signal.SIGKILL)
             os.waitpid(terminal.child, 0)
         os.close(terminal.screen)
+
+
+# ------------------------------------------------------------------------------------------------ behind a URL
+
+
+@pytest.fixture
+def foreign() -> Iterator[tuple[str, list[bytes]]]:
+    """The address of a server with one model whose answer to a chat is what stands in the list."""
+    answers: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"object": "list", "data": [{"id": "m", "object": "model"}]}' if self.path == "/v1/models" else b"{}"
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n" + body)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.wfile.write(answers[0])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", answers
+        server.shutdown()
+
+
+def test_a_server_that_breaks_off_or_reads_no_more(foreign: tuple[str, list[bytes]]) -> None:
+    url, answers = foreign
+    chat = Chat(Remote(url))
+    choice = {"index": 0, "delta": {"content": "Hi"}, "finish_reason": None}
+    plain_chunk = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [choice]}
+    chunk = f"data: {json.dumps(plain_chunk)}\n\n".encode()
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/event-stream\r\nContent-Length: 9999\r\n\r\n"
+    answers[:] = [head + chunk]
+    said: list[str] = []
+    with pytest.raises(UserError, match="nobody answers"):
+        chat.reply("Hello", said.append, said.append)
+    assert said == ["Hi"] and chat.messages[-1] == Message("assistant", "Hi")
+    error = b'{"error": {"message": "it is 7 too long", "code": "context_length_exceeded"}}'
+    answers[:] = [b"HTTP/1.1 400 No\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n" + error]
+    with pytest.raises(TooLong, match="it is 7 too long"):
+        chat.reply("Hello", said.append, said.append)
+
+
+def test_the_version_in_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Remote, "_asked", lambda self, ask: [SimpleNamespace(id="m", model_extra=None)])
+    for given, want in (("http://vega:80", "http://vega:80/v1"), ("http://a/v1/", "http://a/v1"), ("http://a", "http://a/v1")):
+        assert Remote(given).url == want
+
+
+def test_a_call_without_a_result_is_not_sent() -> None:
+    """A server refuses a conversation with one, which a reply that was stopped leaves behind."""
+    call = ToolCall.of("calculator", expression="1")
+    told = plain([Message("user", "?"), Message("assistant", "a", call), Message("tool", "1"), Message("assistant", "b", call)])
+    assert [m.get("tool_calls", [{}])[0].get("id") for m in told] == [None, "call_1", None, None]
+    assert told[2]["tool_call_id"] == "call_1" and told[3] == {"role": "assistant", "content": "b"}

@@ -220,6 +220,32 @@ def test_wrong_calls_are_answered_and_the_reply_goes_on(tokenizer: Tokenizer) ->
     assert got.messages[2] == Message("assistant", "Let me see.<|call|>calculator {broken")
 
 
+def test_a_call_that_is_cut_off_is_none(tokenizer: Tokenizer) -> None:
+    """Even where all but its end is there."""
+    call = 'calculator {"expression": "1"}'
+    ids = call_ids(tokenizer, call, "So: ")
+    engine = actor(tokenizer, shape(tokenizer, 256), [ids], toolbox_for(None))
+    prompt = Prompt((Message("user", "?"),), ("calculator",))
+    *_, called, last = engine.stream(prompt, Sampling(max_tokens=len(ids) - 1))
+    assert (called.kind, called.call, called.text) == ("call", None, call)
+    assert last.completion is not None and last.completion.finish == "length"
+    assert last.completion.messages == (Message("assistant", f"So: <|call|>{call}"),)
+
+
+def test_a_tool_can_harm_nobody(tokenizer: Tokenizer) -> None:
+    """Half a surrogate pair, which JSON can spell, in a result; a tool that wants to end the process."""
+    got = act(tokenizer, [call_ids(tokenizer, 'calculator {"expression": "\\ud800"}'), text_ids(tokenizer, "ok")])
+    assert got.messages[1].content == "Error: did not expect ?" and got.text == "ok"
+
+    def leave(text: str) -> str:
+        raise SystemExit(3)
+
+    engine = actor(tokenizer, shape(tokenizer), [call_ids(tokenizer, 'leave {"text": ""}'), text_ids(tokenizer, "ok")],
+                   {"leave": Tool("leave", "", one_text("text", ""), leave)})  # fmt: skip
+    (got,) = engine.generate([Prompt((Message("user", "?"),), ("leave",))], Sampling())
+    assert [m.content for m in got.messages] == ["", "Error: 3", "ok"]
+
+
 def test_calls_are_limited(tokenizer: Tokenizer) -> None:
     got = act(tokenizer, [call_ids(tokenizer, 'calculator {"expression": "1"}')], context=512)
     assert sum(m.role == "tool" for m in got.messages) == MOST_CALLS

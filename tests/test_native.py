@@ -129,6 +129,12 @@ def test_bad_input_is_an_error_and_no_crash() -> None:
     assert trainer.learn(5) == np.array([32, 98], np.uint32).tobytes()
     with pytest.raises(ValueError):
         trainer.learn(5)
+    # What was never made, or is made again.
+    core, trainer = native._native.Core, native._native.Trainer
+    for use in (lambda: core.__new__(core).encode("a"), lambda: core.__new__(core).decode(b""), lambda: trainer.__new__(trainer).feed("a"),
+                lambda: trainer(native.classes()).__init__(native.classes())):  # fmt: skip
+        with pytest.raises((RuntimeError, TypeError), match="made"):
+            use()
 
 
 def test_without_the_core_the_python_code_does_it(tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ def test_alternatives_are_the_likeliest(engine: Engine, model: GPT) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"min_p": 1.5}, {"repetition_penalty": 0.0}, {"frequency_penalty": 3.0}, {"presence_penalty": -2.1}, {"stop": ("",)},
+    [{"min_p": 1.5}, {"repetition_penalty": 0.0}, {"repetition_penalty": 1e-46}, {"frequency_penalty": 3.0}, {"presence_penalty": -2.1}, {"stop": ("",)},
      {"stop": tuple("123456789")}, {"alternatives": 21}],
 )  # fmt: skip
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
@@ -429,6 +429,27 @@ def test_a_slow_tool_can_be_left(tokenizer: Tokenizer) -> None:
     while not scheduler.away:
         scheduler.step()
     assert scheduler.cancel(number) and len(scheduler) == 0 and scheduler.step() == []
+
+
+def test_those_who_wait_for_slow_tools_are_counted(tokenizer: Tokenizer) -> None:
+    """They have no row, yet are refused like all others once there are too many; what they have read is not known from
+    earlier when they come back."""
+    gate = threading.Event()
+    slow = {"slow": Tool("slow", "", SLOW, lambda text: str(gate.wait(10)), slow=True)}
+    lines = [call_ids(tokenizer, 'slow {"text": "fox"}'), text_ids(tokenizer, "So it is.")]
+    engine = actor(tokenizer, shape(tokenizer, 256), lines, slow)
+    scheduler = engine.scheduler(1, waiting=1, blocks=40)
+    # The two prompts share no block.
+    for text in ("?" * 40, "fox" * 20):
+        scheduler.submit(engine.prepare(Prompt((Message("user", text),), ("slow",)), Sampling()))
+        while scheduler.queued or len(scheduler.batch):
+            scheduler.step()
+    assert len(scheduler.away) == 2
+    with pytest.raises(Busy):
+        scheduler.submit(engine.prepare(user("fox"), Sampling()))
+    gate.set()
+    assert [c.cached for c in finish(scheduler, 1000)[0].values()] == [0, 0]
+    scheduler.close()
 
 
 def test_a_tool_of_the_callers_ends_the_reply(tokenizer: Tokenizer) -> None:

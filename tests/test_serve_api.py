@@ -339,6 +339,7 @@ def test_tokenize(client: httpx.Client, server: Served):
     assert next(t["text"] for t in chat["tokens"] if t["special"]) == "<|endoftext|>"
     assert client.post(CHAT, json=ask(house_tools=True)).json()["usage"]["prompt_tokens"] == chat["count"]
     error(client.post("/tokenize", json={"model": "r"}), 400)
+    error(client.post("/tokenize", json={"model": "r", "text": "🦊" * 100_000}), 400)  # of half a million tokens
 
 
 # ---------------------------------------------------------------- errors and limits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import signal
@@ -19,9 +20,11 @@ import pytest
 import torch
 
 from sprout.cli import main
-from sprout.engine import Tool
+from sprout.engine import Event, Tool
 from sprout.model.hf import load_hf, save_hf
+from sprout.serve import server as serve_server
 from sprout.serve import stream
+from sprout.serve.runner import Reply
 from tests.served import Served, ask, served, tiny_run
 
 pytestmark = pytest.mark.slow
@@ -113,7 +116,7 @@ def test_too_many_are_told_to_come_again(server: Served):
 
 def test_a_reader_that_dawdles_is_cut_off(run: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stream, "PATIENCE", 0.5)
-    with served(run, lag=32) as server:
+    with served(run, lag=4) as server:
         sock, file = start(server, stream=True, n=8, logprobs=True, top_logprobs=20)
         assert until(lambda: server.metric("sprout_cancelled_total") == 8, 30)  # it reads nothing
         assert server.idle() and until(lambda: server.service.app.working == 0)  # and its request has ended
@@ -122,6 +125,28 @@ def test_a_reader_that_dawdles_is_cut_off(run: Path, monkeypatch: pytest.MonkeyP
         assert until(lambda: server.metric("sprout_cancelled_total") == 16, 30)
         text = file.read()  # it comes back in time: what was sent, and why it ends
         assert b"pieces behind" in text and b'"code":"slow_reader"' in text and b"[DONE]" not in text
+
+
+def test_many_choices_may_be_further_behind():
+    """Nine steps of 64 choices, told in a row since the event loop was busy, are no reader's fault."""
+
+    async def read() -> int:
+        reply = Reply([None] * 64, True, 512, pytest.fail)  # type: ignore[list-item]
+        reply.accept()
+        for _ in range(9):
+            reply.put([(i, Event("text", "a"), 0.0) for i in range(64)])
+        return len(await anext(reply.pieces()))
+
+    assert asyncio.run(read()) == 9 * 64
+
+
+def test_connections_without_a_request_are_closed(server: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(serve_server, "SLOWEST_HEAD", 0.5)
+    address = server.url.removeprefix("http://").split(":")
+    for sent in (b"", b"GET / HTTP/1.1\r\nHost: ", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /he"):
+        with socket.create_connection((address[0], int(address[1])), 5) as sock, sock.makefile("rb") as file:
+            sock.sendall(sent)
+            assert file.read().startswith(b"HTTP/1.1 200 " if b"/health" in sent else b"")  # it ends
 
 
 def test_a_damaged_model_fails_everybody_on_it_and_nobody_else(run: Path, tmp_path: Path):

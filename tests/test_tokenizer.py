@@ -12,6 +12,7 @@ from sprout.common.errors import UserError
 from sprout.common.messages import Message, ToolCall
 from sprout.tokenizer import Tokenizer, parse_assistant, prompt_ids, render
 from sprout.tokenizer.bpe import encode_word, merge_pair, train_merges
+from sprout.tokenizer.chat import with_tools
 from sprout.tokenizer.huggingface import byte_letters
 
 GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -190,3 +191,9 @@ def test_impossible_sizes_and_broken_files_are_refused(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         Tokenizer.load(tmp_path)
+
+
+def test_tools_take_the_place_of_no_system_message() -> None:
+    line, later = Message("system", "Tools: a"), (Message("user", "hi"), Message("system", "Be brief."))
+    assert with_tools(later, ("a",)) == [line, *later]
+    assert with_tools((Message("system", ""), *later), ("a",)) == [line, *later]

@@ -131,7 +131,8 @@ class Batch:
                 self._guide(row, request, request.form)
             if self.prefixes:
                 row["seen"] = self.prefixes.fetch(row["ids"][: row["length"] - 1], self.cache, i)
-                request.cached = request.cached or min(int(row["seen"]), n)
+                if not row["kept"]:  # else it comes back, and its prompt is known because it was read for this reply
+                    request.cached = int(row["seen"])
             self.requests.append(request)
 
     def _guide(self, row: np.void, request: Request, at_beginning: Guide | None) -> None:
@@ -305,10 +306,11 @@ class Batch:
             request.messages.append(Message("assistant", request.writer.stopped))
             return "stop"
         if row["ids"][row["length"] - 1] != row["stop"]:
-            message = self._message(row["ids"][row["turn"] : row["length"]])
-            request.messages.append(message)
+            # A call that is cut off is none, even where what is there of it could be one.
+            ids = row["ids"][row["turn"] : row["length"]].tolist()
+            request.messages.append(Message("assistant", self.tokenizer.decode(ids)))
             if request.writer and row["calling"]:
-                request.writer.call(None, message.content.partition("<|call|>")[2])
+                request.writer.call(None, self.tokenizer.decode(ids[ids.index(self.call) + 1 :]))
             return "length" if row["left"] == 0 else "context"
         message = self._message(row["ids"][row["turn"] : row["length"] - 1])
         request.messages.append(message)

@@ -19,7 +19,7 @@ REST = 0.02  # seconds to wait for a slow tool when nothing else is to be done
 class Scheduler:
     """Writes any number of replies, at most `rows` at the same time. One thread owns it.
 
-    `waiting` requests may wait for a row (None: any number). `blocks` is the size of the prefix store in blocks of 16
+    `waiting` requests may wait for a row, or for a slow tool, beyond those (None: any number). `blocks` is the size of the prefix store in blocks of 16
     tokens; 0 keeps nothing. `eager` begins every reply as soon as it can, at the cost of some speed of them all.
     """
 
@@ -50,8 +50,8 @@ class Scheduler:
     def submit(self, request: Request, stream: bool = False) -> int:
         """Take a request in; the number by which its events are known. With `stream` there are events while it is
         written, else only the last one. Raises Busy if too many wait."""
-        if self.most_waiting is not None and len(self.waiting) >= self.most_waiting and len(self) >= self.rows:
-            raise Busy(f"{len(self.batch)} replies are being written and {len(self.waiting)} wait; try again later.")
+        if self.most_waiting is not None and len(self) >= self.rows + self.most_waiting:
+            raise Busy(f"{self.running} replies are being written and {self.queued} wait; try again later.")
         self.numbers += 1
         request.number = self.numbers
         if stream or request.sampling.stop:

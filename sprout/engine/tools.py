@@ -32,7 +32,7 @@ def run_tool(toolbox: Toolbox, allowed: Sequence[str], call: ToolCall | None) ->
         arguments = json.loads(call.arguments)
         wrong = check_arguments(arguments, tool.parameters)
         return _cut(f"Error: {wrong}" if wrong else tool.run(**arguments))
-    except Exception as error:  # a tool's failure is news for the model, not the end of everybody's batch
+    except (Exception, SystemExit) as error:  # a tool's failure is news for the model, not the end of everybody's batch
         return _cut(f"Error: {error}")
 
 
@@ -55,7 +55,7 @@ def check_arguments(arguments: Any, parameters: dict[str, Any]) -> str:
 
 
 def _cut(text: str) -> str:
-    text = str(text)
+    text = str(text).encode("utf-8", "replace").decode()  # half a surrogate pair, which JSON can spell, is no text
     return text if len(text) <= LONGEST_RESULT else text[: LONGEST_RESULT - 4] + " ..."
 
 

@@ -11,6 +11,7 @@ from sprout.common.errors import UserError
 from sprout.common.messages import Message, ToolCall
 
 MOST_ALTERNATIVES = 20  # alternatives told for a token, as in OpenAI's API
+REPETITION = (0.01, 100)  # bounds of the repetition penalty; far beyond them float32 scores overflow to what is no number
 MOST_STOPS, LONGEST_STOP = 8, 200  # stop strings of a reply; characters of each
 
 
@@ -23,6 +24,13 @@ class TooLong(UserError):
             f"shorten it by at least {tokens - context + 1}."
         )
         self.tokens, self.context = tokens, context
+
+    @classmethod
+    def told(cls, message: str) -> TooLong:
+        """One of a server that knows its context and tells it in its own words."""
+        error = cls("the conversation", 0, 0)
+        error.args = (message,)
+        return error
 
 
 class Busy(UserError):
@@ -72,8 +80,9 @@ class Sampling:
             raise UserError(f"min_p is {self.min_p}; expected 0 (no limit) to 1 (the likeliest alone).")
         if self.max_tokens < 1:
             raise UserError(f"max_tokens is {self.max_tokens}; expected at least 1.")
-        if not (isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
-            raise UserError(f"repetition_penalty is {self.repetition_penalty}; expected above 0; 1 changes nothing.")
+        least, most = REPETITION
+        if not least <= self.repetition_penalty <= most:
+            raise UserError(f"repetition_penalty is {self.repetition_penalty}; expected {least} to {most}; 1 changes nothing.")
         for name in ("frequency_penalty", "presence_penalty"):
             if not -2 <= getattr(self, name) <= 2:
                 raise UserError(f"{name} is {getattr(self, name)}; expected -2 to 2; 0 changes nothing.")

@@ -28,6 +28,7 @@ from sprout.serve.runner import LAG, Reply, Runner
 from sprout.serve.stream import EventStream, Gone, unless_gone
 
 HELPERS = 2  # threads that prepare requests
+MOST_TOKENS = 1 << 16  # that /tokenize shows, far over any context: each is 50 bytes of the answer, and 700 in the making
 PAGE = Path(str(files("sprout.serve") / "page"))
 # A report is one page with its styles inside; nothing of it can run.
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; sandbox"
@@ -259,6 +260,8 @@ def tokens(service: Service, body: schema.TokenizeText | schema.TokenizeChat) ->
     else:
         house = prompts.house_tools(body.house_tools, engine)
         ids = engine.prompt_ids(Prompt(tuple(prompts.conversation(body.messages)), house))
+    if len(ids) > MOST_TOKENS:
+        raise ApiError(400, f"that has {len(ids)} tokens; expected at most {MOST_TOKENS}", "too_large")
     special = set(engine.tokenizer.specials.values())
     names = [replies.spelled(engine.tokenizer, i) for i in ids]
     told = [{"id": n["id"], "text": n["token"], "bytes": n["bytes"], "special": n["id"] in special} for n in names]

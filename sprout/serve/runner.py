@@ -26,7 +26,7 @@ from sprout.serve.metrics import Metrics
 from sprout.serve.models import Loaded
 
 log = logging.getLogger("sprout.serve")
-LAG = 512  # pieces that a reader may be behind before its reply is cancelled
+LAG = 512  # pieces of each choice that a reader may be behind before its reply is cancelled
 PREFIX_BYTES = 64 << 20  # memory of each model's prefix store
 RATE_EVERY = 1.0  # seconds over which tokens a second are measured
 
@@ -37,7 +37,8 @@ class Reply:
     """All choices of one HTTP request. The event loop owns it; the thread only passes pieces to `put`."""
 
     def __init__(self, requests: Sequence[Request], stream: bool, lag: int, drop: Callable[[Reply], None]) -> None:
-        self.requests, self.stream, self.lag, self.drop = requests, stream, lag, drop
+        self.requests, self.stream, self.drop = requests, stream, drop
+        self.lag = lag * len(requests)
         self.loop = asyncio.get_running_loop()
         self.accepted: asyncio.Future[None] = self.loop.create_future()
         self.begun = time.perf_counter()

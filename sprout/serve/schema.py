@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from sprout.engine.types import LONGEST_STOP, MOST_ALTERNATIVES, MOST_STOPS
+from sprout.engine.types import LONGEST_STOP, MOST_ALTERNATIVES, MOST_STOPS, REPETITION
 
 LONGEST_TEXT = 200_000  # characters of a message or prompt
 MOST_MESSAGES, MOST_PARTS, MOST_TOOLS, MOST_CHOICES, MOST_PROMPTS = 500, 100, 128, 8, 16
@@ -276,7 +276,7 @@ class Asked(Checked):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = 1.0
     top_k: Annotated[int, Field(ge=0, le=1_000_000), WHOLE] | None = 0
     min_p: Annotated[float, Field(ge=0, le=1)] | None = 0.0
-    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = 1.0
+    repetition_penalty: Annotated[float, Field(ge=REPETITION[0], le=REPETITION[1])] | None = 1.0
     frequency_penalty: Penalty | None = 0.0
     presence_penalty: Penalty | None = 0.0
 

@@ -32,6 +32,7 @@ SEND_BUFFER = (
 STALLED = 60_000  # milliseconds after which a connection whose other end takes nothing is closed
 BACKLOG = 2048  # connections that wait to be taken in
 GRACE = 20.0  # seconds
+SLOWEST_HEAD = 30.0  # seconds that a connection may be without a whole head of a request
 
 
 class Server(uvicorn.Server):
@@ -47,6 +48,7 @@ class Server(uvicorn.Server):
         self.service, self.grace = service, grace
         self._ends: float | None = None  # when the grace is over, time.monotonic
         self._cut = False
+        self._silent: dict[tuple[Any, Any], float] = {}  # connection and its last request -> since when, time.monotonic
 
     def drain(self) -> None:
         """Begin the end. Any thread, or a signal's handler, may do this; the second time it ends at once."""
@@ -57,7 +59,18 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.drain()  # the signal is not noted, so uvicorn doesn't raise it again: the process ends with status 0
 
+    def _close_silent(self) -> None:
+        """Close the connections on which no head of a request comes, or half a one; uvicorn waits for these for ever."""
+        now = time.monotonic()
+        answered = [(c, c.cycle) for c in self.server_state.connections if not c.cycle or c.cycle.response_complete]  # type: ignore[union-attr]
+        self._silent = {key: self._silent.get(key, now) for key in answered}
+        for (connection, _), since in self._silent.items():
+            if now - since > SLOWEST_HEAD:
+                connection.transport.close()
+
     async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # once a second
+            self._close_silent()
         if self.service.app.draining and not self.should_exit:
             now = time.monotonic()
             if self._ends is None:

@@ -21,7 +21,7 @@ def with_tools(messages: Sequence[Message], tools: Sequence[str]) -> list[Messag
     line = "Tools: " + ", ".join(tools)
     if messages and messages[0].role == "system" and messages[0].content:
         return [Message("system", messages[0].content + "\n" + line), *messages[1:]]
-    return [Message("system", line), *[m for m in messages if m.role != "system"]]
+    return [Message("system", line), *(messages[1:] if messages and messages[0].role == "system" else messages)]
 
 
 def render(

@@ -160,6 +160,7 @@ typedef struct {
     ARRAY(u32) scratch; /* a word's ids, and for long ones left and right neighbours */
     ARRAY(Offer) heap;
     PyThread_type_lock lock; /* one text at a time */
+    int ready;
 } Core;
 
 static inline const Merge *find(const Core *core, u32 a, u32 b) {
@@ -379,6 +380,7 @@ static int core_init(PyObject *self, PyObject *args, PyObject *kwargs) {
         if (!(core->numbers[i] = PyLong_FromUnsignedLong(i))) goto done;
     }
     core->offsets[core->tokens] = at;
+    core->ready = 1;
 done:
     PyBuffer_Release(&table);
     PyBuffer_Release(&merges);
@@ -391,6 +393,10 @@ static const u8 *utf8(PyObject *text, Py_ssize_t *n) { return (const u8 *)PyUnic
 /* Encode into core->out, as a Python object of either form. Long texts let other threads run meanwhile. */
 static PyObject *encode_text(Core *core, PyObject *text, int as_list) {
     Py_ssize_t n;
+    if (!core->ready) {
+        PyErr_SetString(PyExc_RuntimeError, "the core was never made");
+        return NULL;
+    }
     const u8 *p = PyUnicode_Check(text) ? utf8(text, &n) : NULL;
     if (!p || n >= UINT32_MAX) {
         if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "expected a str of less than 4 GB");
@@ -432,6 +438,10 @@ static PyObject *core_encode_bytes(PyObject *self, PyObject *text) { return enco
 static PyObject *core_decode(PyObject *self, PyObject *ids) {
     Core *core = (Core *)self;
     Py_buffer buffer;
+    if (!core->ready) {
+        PyErr_SetString(PyExc_RuntimeError, "the core was never made");
+        return NULL;
+    }
     if (PyObject_GetBuffer(ids, &buffer, PyBUF_SIMPLE)) return NULL;
     const u32 *at = buffer.buf;
     size_t n = (size_t)buffer.len / sizeof(u32), total = 0;
@@ -494,7 +504,6 @@ typedef struct {
     u64 pair_mask, pair_count;
     ARRAY(Place) places;
     ARRAY(Entry) heap;
-    u8 *spelled;
     ARRAY(u8) spelling;
     ARRAY(u64) offsets;
 } Trainer;
@@ -513,7 +522,10 @@ static int trainer_init(PyObject *self, PyObject *args, PyObject *kwargs) {
     Trainer *t = (Trainer *)self;
     Py_buffer table;
     static char *names[] = {"table", NULL};
-    if (t->table || !PyArg_ParseTupleAndKeywords(args, kwargs, "y*", names, &table)) return -1;
+    if (t->table || !PyArg_ParseTupleAndKeywords(args, kwargs, "y*", names, &table)) {
+        if (t->table) PyErr_SetString(PyExc_RuntimeError, "a trainer is made once");
+        return -1;
+    }
     t->table = malloc(0x110000);
     t->seen_mask = (1u << 16) - 1;
     t->seen = calloc(t->seen_mask + 1, sizeof(Known));
@@ -558,9 +570,9 @@ static int count_word(Trainer *t, const u8 *word, size_t length, u64 times) {
 static PyObject *trainer_feed(PyObject *self, PyObject *text) {
     Trainer *t = (Trainer *)self;
     Py_ssize_t n;
-    const u8 *p = PyUnicode_Check(text) ? utf8(text, &n) : NULL;
+    const u8 *p = PyUnicode_Check(text) && t->table ? utf8(text, &n) : NULL;
     if (!p) {
-        if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "expected a str");
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "expected a str, and a trainer that was made");
         return NULL;
     }
     int failed = n >= UINT32_MAX;
