@@ -353,7 +353,7 @@ def test_tokenize(client: httpx.Client, server: Served):
         ({"temperature": "hot"}, "temperature"), ({"temperature": 3}, "temperature"), ({"temperature": True}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"), ({"max_tokens": 1.5}, "max_tokens"), ({"n": 9}, "n"), ({"stop": [""]}, "stop[0]"), ({"stop": ["a"] * 9}, "stop"),
         ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"), ({"stream": "yes"}, "stream"), ({"model": None}, "model"),
-        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"), ({"seed": 2**63}, "seed"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"), ({"seed": 2**64}, "seed"),
         ({"tool_choice": "perhaps"}, "tool_choice"), ({"response_format": {"type": "xml"}}, "response_format"),
         ({"messages": [{"role": "tool", "tool_call_id": "x", "content": "a"}]}, "messages[0]"),
         ({"messages": [{"role": "user", "content": "a"}] * 501}, "messages"),

@@ -19,8 +19,9 @@ REST = 0.02  # seconds to wait for a slow tool when nothing else is to be done
 class Scheduler:
     """Writes any number of replies, at most `rows` at the same time. One thread owns it.
 
-    `waiting` requests may wait for a row, or for a slow tool, beyond those (None: any number). `blocks` is the size of the prefix store in blocks of 16
-    tokens; 0 keeps nothing. `eager` begins every reply as soon as it can, at the cost of some speed of them all.
+    `waiting` requests may wait for a row, or for a slow tool, beyond those (None: any number). `blocks` is the size of the
+    prefix store in blocks of 16 tokens; 0 keeps nothing. `eager` begins every reply as soon as it can, at the cost of some
+    speed of them all.
     """
 
     def __init__(

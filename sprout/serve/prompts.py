@@ -55,10 +55,12 @@ class Task:
                 raise
             sampling = replace(sampling, strict=False)
             first = engine.prepare(self.prompts[0], sampling)
-        out = [first]
-        for number in range(1, len(self.prompts) * self.n):
-            seeded = replace(sampling, seed=(sampling.seed + number) % 2**63)
-            out.append(engine.prepare(self.prompts[number // self.n], seeded))
+        out: list[Request] = []
+        for number, prompt in enumerate(self.prompts):
+            read = engine.prepare(prompt, sampling) if number else first
+            for _ in range(self.n):  # a prompt is read once for all of its choices
+                seeded = replace(sampling, seed=(sampling.seed + len(out)) % 2**63)
+                out.append(replace(read, sampling=seeded, messages=[], alternatives=[]))
         return out
 
 
