@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,11 +27,17 @@ pytestmark = pytest.mark.slow
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
 
 
+def namespaces() -> bool:
+    """Whether this system lets us have namespaces, asked of a tool that knows nothing of ours."""
+    words = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--mount", "--fork", "true"]
+    return shutil.which("unshare") is not None and subprocess.run(words, capture_output=True).returncode == 0
+
+
 @pytest.fixture
 def box() -> None:
-    """Tests that use this need a sandbox; where tests must not be skipped, its absence is a failure."""
+    """Tests that use this need a sandbox. Where the system would allow one, its absence is a failure."""
     if reason := why_unavailable():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+        (pytest.fail if namespaces() else pytest.skip)(reason)
 
 
 @pytest.fixture(params=["filter", "no filter"])
