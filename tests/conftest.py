@@ -59,7 +59,7 @@ def no_browser(why: str) -> None:
     pytest.skip(f"no browser: {why}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while Playwright is at work, the tests of other modules could run no event loop
 def browser():
     """The distribution's Chromium."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="the page's tests need Playwright")
