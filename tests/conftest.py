@@ -1,5 +1,6 @@
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -43,6 +44,24 @@ def tokenizer(small_world):
     for p in itertools.islice(world_problems(small_world, 1), 400):
         texts += [m.content for m in (*p.prompt, *p.reply)]
     return Tokenizer.train(texts, 800)
+
+
+# ------------------------------------------------------------------------------------------------ a sandbox
+
+
+def namespaces() -> bool:
+    """Whether this system lets us have namespaces, asked of a tool that knows nothing of ours."""
+    words = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--mount", "--fork", "true"]
+    return shutil.which("unshare") is not None and subprocess.run(words, capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def box() -> None:
+    """Tests that use this need a sandbox. Where the system would allow one, its absence is a failure."""
+    from sprout.engine.sandbox import why_unavailable
+
+    if reason := why_unavailable():
+        (pytest.fail if namespaces() else pytest.skip)(reason)
 
 
 # ------------------------------------------------------------------------------------------------ a browser

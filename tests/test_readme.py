@@ -53,7 +53,6 @@ def commands(text: str) -> list[str]:
 ALL = commands(README)
 MAKE = [c for c in ALL if c.startswith("make ")]
 SPROUT = [c for c in ALL if re.match(r"(\.venv/bin/)?sprout\b", c)]
-CLONE = [c for c in ALL if c.startswith(("git clone ", "cd "))]
 SERVING = [c for c in SPROUT if re.search(r"sprout serve\b|--serve\b|--url\b", c)]  # they go on until somebody ends them
 NEEDS_MAKE = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -109,7 +108,7 @@ def grown(checkout: Path) -> tuple[Path, str]:
 
 def test_there_are_commands_and_each_has_a_rule() -> None:
     assert "make grow" in ALL and "make test" in ALL and len(SPROUT) >= 5
-    left = [c for c in ALL if c not in (*MAKE, *SPROUT, *CLONE)]
+    left = [c for c in ALL if c not in (*MAKE, *SPROUT)]
     assert not left, f"no test runs these commands of the README: {left}; give them a rule in {Path(__file__).name}"
 
 
@@ -169,21 +168,6 @@ def test_make_does_what_the_readme_says() -> None:
     assert re.search(r"pytest tests$", test, re.MULTILINE), "every test"
     assert re.search(r"pytest tests .*-m ['\"]not slow['\"]", quick), "only the quick ones"
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-
-
-@pytest.mark.skipif(not CLONE, reason="the README clones nothing")
-def test_clone_and_go_there(tmp_path: Path) -> None:
-    """From this repository instead of the address."""
-    for command in CLONE:
-        words = shlex.split(command)
-        if words[0] == "git":
-            name = words[3] if len(words) > 3 else Path(words[2]).name.removesuffix(".git")
-            assert (
-                bash(f"git clone -q --no-checkout {shlex.quote(str(ROOT))} {shlex.quote(name)}", tmp_path).returncode
-                == 0
-            )
-        else:
-            assert (tmp_path / words[1]).is_dir(), f"`{command}` goes where no clone is"
 
 
 # ---------------------------------------------------------------- sprout
