@@ -14,7 +14,7 @@ from sprout.journal import Journal
 from sprout.model import GPT
 from sprout.model.dial import Dial
 from sprout.tokenizer import Tokenizer
-from sprout.train import LossFunction
+from sprout.train import Gradients
 from sprout.world import World, WorldConfig
 
 STAGES = ("pretrain", "midtrain", "finetune", "reinforce")
@@ -56,8 +56,10 @@ class GrowConfig:
     """steps of reinforcement; -1 lets the time decide"""
     device: str = "auto"
     """cpu, cuda, mps or auto"""
+    kernels: str = "auto"
+    """who computes training's gradients: c (our own, on CPUs), torch, or auto"""
     compile: str = "auto"
-    """on, off or auto"""
+    """torch.compile on, off or auto, where torch computes"""
     threads: int = 0
     """0 takes all cores that are free to us"""
     strict: bool = False
@@ -77,6 +79,8 @@ class GrowConfig:
             )
         if self.compile not in ("auto", "on", "off"):
             raise UserError(f"compile is {self.compile!r}; expected on, off or auto.")
+        if self.kernels not in ("auto", "c", "torch"):
+            raise UserError(f"kernels is {self.kernels!r}; expected c, torch or auto.")
 
     @property
     def uses_world(self) -> bool:
@@ -104,7 +108,7 @@ class Session:
     tokenizer: Tokenizer
     dial: Dial
     model: GPT
-    loss: LossFunction
+    gradients: Gradients
     toolbox: Toolbox
     plan: Plan
     say: Say

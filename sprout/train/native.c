@@ -11,19 +11,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-#pragma GCC diagnostic ignored "-Wpsabi"
 
-#define PANEL 64         /* columns of a packed matrix that lie together */
 #define BLOCK 64         /* queries whose attention is computed at once */
 #define CHUNK 128        /* tokens whose logits exist at once */
 #define EMBED_EPS 1e-20f /* as in gpt.py */
 #define UP(x, n) (((x) + (n) - 1) / (n) * (n))
 
 typedef struct { int L, C, H, K, D, J, F, V, T; float eps, gain; } Shape;
-typedef struct { const float *p; long rs, cs; } Left; /* the left side of a product: A(i, k) = p[i rs + k cs] */
 typedef struct { float *qkv, *o, *gate_up, *down, *qkv_back, *o_back, *gate_up_back, *down_back; } Packed;
 typedef struct { float *qkv, *o, *gate_up, *down; } LayerGrads;
 typedef struct { float *embed, *head; LayerGrads *layers; } Grads;
@@ -43,67 +37,8 @@ typedef void (*RowFunction)(const Shape *, const Weights *, Room *, const int64_
 typedef void (*PackFunction)(float *, const float *, long, int, int);
 typedef struct { const char *name; int unit; /* numbers in four bytes */ RowFunction row; PackFunction right, right_turned; } Set;
 
-#if defined(__x86_64__)
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
-#endif
-#define ISA(name) name##_bf16
-#define VL 16
-#define MR 6
-#define NV 4
-#define PAIRS 1
-#include "step.h"
-#undef ISA
-#undef PAIRS
-#if defined(__clang__)
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma"))), apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")
-#endif
-#define ISA(name) name##_avx512
-#define PAIRS 0
-#include "step.h"
-#undef ISA
-#undef VL
-#undef MR
-#undef NV
-#if defined(__clang__)
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-#define ISA(name) name##_avx2
-#define VL 8
-#define MR 6
-#define NV 2
-#include "step.h"
-#undef ISA
-#undef VL
-#undef MR
-#undef NV
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#define MR 3
-#else
-#define PAIRS 0
-#define MR 6
-#endif
-#define ISA(name) name##_plain
-#define VL 4
-#define NV 4
-#include "step.h"
+#define BODY "../train/step.h"
+#include "../optim/sets.h"
 
 static const Set SETS[] = {
 #if defined(__x86_64__)
@@ -114,19 +49,6 @@ static const Set SETS[] = {
     {"plain", 1, row_plain, right_plain, right_turned_plain},
 };
 #define SET_COUNT (int)(sizeof SETS / sizeof *SETS)
-
-static int usable(int i) {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    if (i == 0) return avx512 && __builtin_cpu_supports("avx512bf16");
-    if (i == 1) return avx512;
-    if (i == 2) return avx2;
-#endif
-    return i == SET_COUNT - 1;
-}
 
 /* ---- memory ---- */
 
