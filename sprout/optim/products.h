@@ -35,7 +35,7 @@ static inline vec ISA(exp)(vec x) {
     return (vec)((ivec)p + power);
 }
 
-/* ---- products: C (M x N) = A B or C += A B. A(i, k) = a[i rs + k cs]; B lies in panels of 64 columns, k rows each. ---- */
+/* ---- products: C (M x N) = A B or C += A B; B lies in panels of 64 columns, k rows each. ---- */
 
 #if PAIRS
 #define UNIT(k) (((k) + 1) / 2)
@@ -90,7 +90,7 @@ static __attribute__((noinline)) void ISA(product)(int M, int N, int K, Left a, 
     for (int j = 0; j < N; j += PANEL, b += panel)
         for (int i = 0; i < M; i += MR) {
             const float *rows[MR];
-            for (int r = 0; r < MR; r++) rows[r] = a.p + (i + r < M ? i + r : i) * a.rs;
+            for (int r = 0; r < MR; r++) rows[r] = a.p + i / MR * a.tile + (i + r < M ? r : 0) * a.rs;
             for (int s = 0; s < PANEL && j + s < N; s += NV * VL)
                 ISA(tile)(UNIT(K), rows, a.cs, b + s, c + i * ldc + j + s, ldc, M - i, N - j - s, add);
         }
@@ -111,25 +111,34 @@ static Left ISA(left)(float *room, const float *x, long ld_, int rows, int k) {
             __m256bh half = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i * ld_ + j));
             memcpy(to + ((long)i * k + j) / 2, &half, 32);
         }
-    return (Left){room, k / 2, 1};
+    return (Left){room, MR * (k / 2), k / 2, 1};
 #else
     (void)room, (void)rows, (void)k;
-    return (Left){x, ld_, 1};
+    return (Left){x, MR * ld_, ld_, 1};
 #endif
 }
 
-/* A = x^T of x (k x columns): A(i, k) = x[k][i]. */
+/* A = x^T of x (k x columns): A(i, k) = x[k][i]. What is larger than a core's cache is copied tile by tile first, or each
+ * step of a product would meet another page of memory; for less that costs more than it saves. */
 static inline Left ISA(left_turned)(float *room, const float *x, long ld_, int k, int columns) {
-#if PAIRS
-    int *to = (int *)room;
-    for (int t = 0; t < k; t += 2)
-        for (int i = 0; i < columns; i++)
-            to[(long)(t / 2) * columns + i] = ISA(pair)(x[t * ld_ + i], t + 1 < k ? x[(t + 1) * ld_ + i] : 0);
-    return (Left){room, 1, columns};
-#else
-    (void)room, (void)k, (void)columns;
-    return (Left){x, 1, ld_};
+#if !PAIRS
+    if (ld_ * k <= 1 << 18) return (Left){x, MR, 1, ld_};
 #endif
+    const int deep = UNIT(k), group = 16 * MR;
+    for (int first = 0; first < columns; first += group)
+        for (int t = 0; t < deep; t++)
+            for (int i = first; i < first + group && i < columns; i += MR) {
+                float *to = room + ((long)(i / MR) * deep + t) * MR;
+                const float *from = x + (long)t * (PAIRS + 1) * ld_ + i;
+#if PAIRS
+                for (int r = 0; r < MR && i + r < columns; r++)
+                    ((int *)to)[r] = ISA(pair)(from[r], 2 * t + 1 < k ? from[ld_ + r] : 0);
+#else
+                if (i + MR <= columns) memcpy(to, from, MR * sizeof(float));
+                else memcpy(to, from, (columns - i) * sizeof(float));
+#endif
+            }
+    return (Left){room, (long)deep * MR, 1, MR};
 }
 
 /* B(k, n) = x[k][n], in panels; what is missing of the last panel is 0. */

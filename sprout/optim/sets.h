@@ -11,7 +11,8 @@
 #endif
 
 #define PANEL 64 /* columns of a packed matrix that lie together */
-typedef struct { const float *p; long rs, cs; } Left; /* the left side of a product: A(i, k) = p[i rs + k cs] */
+/* The left side of a product, in tiles of MR rows: A(i, k) = p[i / MR * tile + i % MR * rs + k * cs]. */
+typedef struct { const float *p; long tile, rs, cs; } Left;
 
 #if defined(__x86_64__)
 #if defined(__clang__)

@@ -140,7 +140,7 @@ static Step *build(Shape s, const Set *set, int threads) {
         w->right = floats(p, rows * widest);
         long left = 2 * F > J ? 2 * F : J;
         left = T * (left > C ? left : C), left = left > CHUNK * V ? left : CHUNK * V;
-        w->left = floats(p, left / 2 + T);
+        w->left = floats(p, left + 8 * rows); /* and the last tile's rows */
         w->flat = i ? floats(p, p->numbers) : NULL; /* the first thread writes into the result */
         w->grads.layers = take(p, s.L * sizeof(LayerGrads));
         if (i && !p->failed) place(&s, &w->grads, w->flat);

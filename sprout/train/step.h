@@ -38,7 +38,7 @@ static inline void ISA(turn)(float *x, const float *cos, const float *sin, int D
 
 /* Attention of all heads: qkv (T, J) -> mixed (T, H D); `sums` (H, T) keeps the logarithm of each softmax's sum. A token
  * looks at those from `start` of its own document to itself, so of the keys only those of a block's documents are read. */
-static void ISA(attend)(const Shape *s, Room *w, int T, const float *qkv, float *mixed, float *sums) {
+static __attribute__((noinline)) void ISA(attend)(const Shape *s, Room *w, int T, const float *qkv, float *mixed, float *sums) {
     const int D = s->D, J = s->J, wide = s->H * D;
     const float scale = 1 / sqrtf(D);
     const long key_panel = (long)UNIT(D) * PANEL, value_panel = (long)UNIT(w->T) * PANEL;
@@ -76,7 +76,7 @@ static void ISA(attend)(const Shape *s, Room *w, int T, const float *qkv, float 
 }
 
 /* The way back: dmixed (T, H D) -> dqkv (T, J). */
-static void ISA(attend_back)(const Shape *s, Room *w, int T, const float *qkv, const float *mixed, const float *sums,
+static __attribute__((noinline)) void ISA(attend_back)(const Shape *s, Room *w, int T, const float *qkv, const float *mixed, const float *sums,
                              const float *dmixed, float *dqkv) {
     const int D = s->D, J = s->J, wide = s->H * D, full = (T + 15) / 16 * 16;
     const float scale = 1 / sqrtf(D);
@@ -128,12 +128,12 @@ static void ISA(attend_back)(const Shape *s, Room *w, int T, const float *qkv, c
 }
 
 /* y (rows x n) (+)= x (rows x k) by a packed matrix. */
-static void ISA(times)(Room *w, float *y, const float *x, int rows, int k, int n, const float *packed, int add) {
+static __attribute__((noinline)) void ISA(times)(Room *w, float *y, const float *x, int rows, int k, int n, const float *packed, int add) {
     ISA(product)(rows, n, k, ISA(left)(w->left, x, k, rows, k), packed, (long)UNIT(k) * PANEL, y, n, add);
 }
 
 /* The gradient of a matrix (n x k): dw += dy^T x for dy (rows x n, `ldy` apart), x (rows x k). */
-static void ISA(weigh)(Room *w, float *dw, const float *dy, long ldy, const float *x, int rows, int n, int k) {
+static __attribute__((noinline)) void ISA(weigh)(Room *w, float *dw, const float *dy, long ldy, const float *x, int rows, int n, int k) {
     ISA(right)(w->right, x, k, rows, k);
     ISA(product)(n, k, rows, ISA(left_turned)(w->left, dy, ldy, rows, n), w->right, (long)UNIT(rows) * PANEL, dw, k, 1);
 }
