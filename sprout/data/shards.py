@@ -97,9 +97,9 @@ def open_corpus(names: Sequence[str], border: Border) -> Corpus:
                 ends += [path.relative_to(name) if path != Path(name) else path.name, *both_ends(path)]
             except (UserError, *DAMAGE) as error:
                 if border.strict or path == Path(name):
-                    raise error if isinstance(error, UserError) else unreadable(path, error) from error
+                    raise for_people(path, error) from error
                 if border.count("unreadable_file") <= SHOWN:
-                    border.say(f"skipped a shard: {error}")
+                    border.say(f"skipped a shard: {for_people(path, error)}")
     if not blocks:
         raise UserError(f"no text could be read from {', '.join(names)} ({border.dropped or 'nothing found'}); check the files.")
     return Corpus(tuple(blocks), stable_hash(*ends), border)
@@ -168,9 +168,9 @@ def documents(block: Block, border: Border) -> Iterator[str]:
         yield from usable(texts_of_block(block, border), border)
     except (UserError, *DAMAGE) as error:
         if border.strict or block.kind == "hub" or not Path(block.shard).is_file():
-            raise error if isinstance(error, UserError) else unreadable(Path(block.shard), error) from error
+            raise for_people(Path(block.shard), error) from error
         if border.count("damaged_block") <= SHOWN:
-            border.say(f"skipped the rest of a block: {error if isinstance(error, UserError) else unreadable(Path(block.shard), error)}")
+            border.say(f"skipped the rest of a block: {for_people(Path(block.shard), error)}")
 
 
 def texts_of_block(block: Block, border: Border) -> Iterator[tuple[str, str]]:
@@ -188,7 +188,7 @@ def texts_of_block(block: Block, border: Border) -> Iterator[tuple[str, str]]:
 
 
 def prose(block: Block) -> Iterator[tuple[str, str]]:
-    """The text of a block, cut into documents between paragraphs, a part at a time."""
+    """The text of a block, cut into documents between paragraphs, a part at a time. A part may end in blank lines."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     part: list[str] = []
     size = 0
@@ -197,10 +197,10 @@ def prose(block: Block) -> Iterator[tuple[str, str]]:
         part.append(decoder.decode(line))
         size += len(line)
         if size >= PART:
-            yield from ((where, text) for text in pieces("".join(part)))
+            yield from ((where, text) for text in pieces("".join(part)) if text.strip())
             part, size = [], 0
     part.append(decoder.decode(b"", final=True))
-    yield from ((where, text) for text in pieces("".join(part)))
+    yield from ((where, text) for text in pieces("".join(part)) if text.strip())
 
 
 def lines(block: Block, longest: int, whole: bool) -> Iterator[tuple[str, bytes]]:
@@ -259,7 +259,10 @@ def arrow_rows(path: Path) -> Iterator[tuple[str, Any]]:
         raise UserError(f"{path} is no arrow file, or a damaged one: {error}") from error
 
 
-def unreadable(path: Path, error: BaseException) -> UserError:
+def for_people(path: Path, error: Exception) -> UserError:
+    """What a reader raised, as a sentence."""
+    if isinstance(error, UserError):
+        return error
     return UserError(f"{path} can't be read, or is damaged: {getattr(error, 'strerror', None) or error}.")
 
 

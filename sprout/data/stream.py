@@ -14,6 +14,7 @@ Memory: three windows, one that steps take rows from, one that waits, and one th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import random
@@ -159,6 +160,7 @@ class Stream:
         self._window: Window | None = None
         self._thread: threading.Thread | None = None
         self._stop, self._first = threading.Event(), True
+        self._failed: BaseException | None = None
 
     def batch(self, step: int, rank: int = 0, size: int = 1, device: str = "cpu") -> Batch:
         """This process's rows of the step. Steps come in order; one before the last is made anew. Raises what was raised
@@ -186,19 +188,17 @@ class Stream:
     def _take(self) -> Window:
         """The next window of the queue, waiting for it where it isn't made yet."""
         began = time.perf_counter()
-        while True:
-            try:
+        found: Window | BaseException | None = self._failed
+        while found is None:
+            with contextlib.suppress(queue.Empty):  # a wait without end would not hear Ctrl-C everywhere
                 found = self._queue.get(timeout=1)
-                break
-            except queue.Empty:
-                if not (self._thread and self._thread.is_alive()) and self._queue.empty():
-                    raise RuntimeError("the thread that reads the corpus has ended") from None
         seconds = time.perf_counter() - began
         if self._first:
             self.first_wait, self._first = self.first_wait + seconds, False
         else:
             self.waited += seconds
         if isinstance(found, BaseException):
+            self._failed = found  # nothing comes after it
             raise found
         return found
 
@@ -215,7 +215,7 @@ class Stream:
         if self._thread:
             self._stop.set()
             self._thread.join(timeout=5)
-        self._thread = self._window = None
+        self._thread = self._window = self._failed = None
 
     # ------------------------------------------------------------ in the background
 
