@@ -258,7 +258,7 @@ def test_rows_in_memory_come_as_they_always_did(tokenizer, tmp_path):
 class Slow(Corpus):
     def documents(self, block, border=None):
         for document in Corpus.documents(self, block, border):
-            time.sleep(0.006)
+            time.sleep(0.03)
             yield document
 
 
@@ -266,7 +266,7 @@ def test_a_slow_source_makes_steps_wait_and_that_is_told(corpus, tokenizer, tmp_
     monkeypatch.setattr("sprout.journal.STEP_SECONDS", 0.0)
     slow = make(Slow(corpus.blocks, 1, quiet()), tokenizer)
     began = time.perf_counter()
-    run(slow, tokenizer, tmp_path, 60, Journal(tmp_path / "live.jsonl"))
+    run(slow, tokenizer, tmp_path, 16, Journal(tmp_path / "live.jsonl"))
     seconds = time.perf_counter() - began
     assert 0.3 < slow.waited + slow.first_wait < seconds and slow.waited > 0.2
     steps = [json.loads(x) for x in (tmp_path / "live.jsonl").read_text().splitlines() if '"step"' in x]
