@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -241,12 +242,14 @@ def test_memory_stays_bounded(tokenizer, tmp_path):
     assert peak - first < 30e6, f"{(peak - first) / 1e6:.0f} MB"
 
 
-def test_a_shard_that_vanishes_stops_the_run(folder, tokenizer, tmp_path):
-    path = tmp_path / "x.jsonl"
-    path.write_text("".join(json.dumps({"text": text(i)}) + "\n" for i in range(50)))
+@pytest.mark.parametrize("name", ["a.parquet", "deep/b.jsonl", "c.jsonl.gz", "d.jsonl.zst", "e.arrow"])
+def test_a_shard_that_vanishes_stops_the_run(name, folder, tokenizer, tmp_path):
+    """Skipped, it would change the batches of a run that goes on when it is there again."""
+    path = tmp_path / Path(name).name
+    path.write_bytes((folder / name).read_bytes())
     stream = make(open_corpus([str(path)], quiet()), tokenizer)
     path.unlink()
-    with pytest.raises(UserError, match=r"x.jsonl can't be read.*No such file"):
+    with pytest.raises(UserError, match="No such file"):
         stream.batch(0)
     stream.close()
     assert not [t for t in threading.enumerate() if "_work" in t.name]

@@ -162,12 +162,13 @@ def sample(corpus: Corpus, characters: int, seed: int) -> list[tuple[str, str]]:
 
 
 def documents(block: Block, border: Border) -> Iterator[str]:
-    """What can be used of a block. Raises UserError where its file is gone or the hub can't be reached: that might be
-    otherwise tomorrow, and the batches would be others; and with `strict` for damage."""
+    """What can be used of a block. Raises UserError where the system can't read it (gone, no permission, a disk that
+    fails) or the hub can't be reached: that may be otherwise tomorrow, and the batches would be others; and with `strict`
+    for damage."""
     try:
         yield from usable(texts_of_block(block, border), border)
     except (UserError, *DAMAGE) as error:
-        if border.strict or block.kind == "hub" or not Path(block.shard).is_file():
+        if border.strict or block.kind == "hub" or getattr(error.__cause__ or error, "errno", None) is not None:
             raise for_people(Path(block.shard), error) from error
         if border.count("damaged_block") <= SHOWN:
             border.say(f"skipped the rest of a block: {for_people(Path(block.shard), error)}")
