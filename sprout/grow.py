@@ -42,7 +42,7 @@ from sprout.recipe import (
 )
 from sprout.report import build_report
 from sprout.tokenizer import native
-from sprout.train import make_loss
+from sprout.train import make_gradients
 from sprout.watch import Page, check_port
 from sprout.world import build_world
 
@@ -97,7 +97,7 @@ def run_single(stage: str, config: GrowConfig) -> int:
 def open_session(config: GrowConfig, say: Say) -> Session:
     """Everything up to the first stage. A run folder belongs to one configuration; another is refused."""
     began = time.perf_counter()
-    compute = decide(config.device, config.compile, config.threads)
+    compute = decide(config.device, config.compile, config.threads, config.kernels)
     apply(compute)
     say(compute.say() + "\n" + native.say())
     check_folder(config.run)
@@ -130,7 +130,7 @@ def open_session(config: GrowConfig, say: Say) -> Session:
     d = dial(config.depth, tokenizer.vocab_size, config.context, config.tokens or None, config.batch_tokens)
     model = GPT(d.shape, config.seed).to(compute.device)
     model.dtype = compute.dtype
-    s = Session(config, compute, world, tokenizer, d, model, make_loss(model, compute), toolbox_for(world if config.uses_world else None),
+    s = Session(config, compute, world, tokenizer, d, model, make_gradients(model, compute), toolbox_for(world if config.uses_world else None),
                 Plan(0, 0, 0, 0, 0.0), say, local, Journal(config.run / "live.jsonl", say, fresh=not theirs))  # fmt: skip
     check_lengths(s)
     plan_path = config.run / "plan.json"

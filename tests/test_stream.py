@@ -30,7 +30,7 @@ from sprout.data.stream import START, Position, windows
 from sprout.journal import Journal
 from sprout.model import GPT, GPTConfig
 from sprout.optim import OptimConfig
-from sprout.train import LoopConfig, make_loss, train
+from sprout.train import LoopConfig, make_gradients, train
 from tests.corpora import quiet, text, write_corpus
 
 SIZE = 4000  # characters of a window
@@ -168,7 +168,7 @@ def run(source, tokenizer, folder, steps, journal=None):
     model = tiny(tokenizer)
     config = LoopConfig(steps, ROWS, ROWS, 1, 0, 1, OptimConfig(), save_seconds=0.0, log_every=1)
     compute = Compute("cpu", torch.float32, False, 1, ())
-    curve = train(model, make_loss(model, compute), source, config, folder, "test", compute, lambda s: None, journal)
+    curve = train(model, make_gradients(model, compute), source, config, folder, "test", compute, lambda s: None, journal)
     return [p["loss"] for p in curve], model
 
 

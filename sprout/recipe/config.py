@@ -14,7 +14,7 @@ from sprout.journal import Journal
 from sprout.model import GPT
 from sprout.model.dial import Dial
 from sprout.tokenizer import Tokenizer
-from sprout.train import LossFunction
+from sprout.train import Gradients
 from sprout.world import World, WorldConfig
 
 STAGES = ("pretrain", "midtrain", "finetune", "reinforce")
@@ -60,8 +60,10 @@ class GrowConfig:
     """steps of reinforcement; -1 lets the time decide"""
     device: str = "auto"
     """cpu, cuda, mps or auto"""
+    kernels: str = "auto"
+    """who computes training's gradients: c (our own, on CPUs), torch, or auto"""
     compile: str = "auto"
-    """on, off or auto"""
+    """torch.compile on, off or auto, where torch computes"""
     threads: int = 0
     """0 takes all cores that are free to us"""
     strict: bool = False
@@ -84,6 +86,8 @@ class GrowConfig:
                 raise UserError(f"{name} is {getattr(self, name)!r}; expected on, off or auto.")
         if self.stream == "on" and not self.text:
             raise UserError("stream is on, but there is no --text that could be streamed.")
+        if self.kernels not in ("auto", "c", "torch"):
+            raise UserError(f"kernels is {self.kernels!r}; expected c, torch or auto.")
 
     @property
     def uses_world(self) -> bool:
@@ -111,7 +115,7 @@ class Session:
     tokenizer: Tokenizer
     dial: Dial
     model: GPT
-    loss: LossFunction
+    gradients: Gradients
     toolbox: Toolbox
     plan: Plan
     say: Say

@@ -156,7 +156,7 @@ def run_stage(s: Session, stage: str) -> None:
     made = time.perf_counter() - began
     samples = Samples(s, stage) if s.watched else None
     curve = train(
-        s.model, s.loss, data, config, checkpoint_folder(s, stage), stage, s.compute, s.say, s.journal,
+        s.model, s.gradients, data, config, checkpoint_folder(s, stage), stage, s.compute, s.say, s.journal,
         samples.now_and_then if samples else None,
     )  # fmt: skip
     if samples:

@@ -23,6 +23,7 @@ from sprout.data import Batch, Packed, Resident, Source
 from sprout.journal import Journal
 from sprout.model import GPT, token_losses
 from sprout.optim import OptimConfig, Optimizer, schedule, world
+from sprout.train import native
 from sprout.train.checkpoint import Checkpoint, load_latest, save_checkpoint, save_seconds
 
 
@@ -41,20 +42,30 @@ class LoopConfig:
     log_every: int = 10
 
 
-LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+Gradients = Callable[[Batch, float], float]
 
 
-def make_loss(model: GPT, compute: Compute) -> LossFunction:
-    """The sum of nats over the counted targets of a batch, compiled where that is on. Build once, use in all stages."""
+def make_gradients(model: GPT, compute: Compute) -> Gradients:
+    """`gradients(batch, weight)` adds to the parameters' gradients those of `weight` times the sum of nats over the batch's
+    targets, and returns that sum: by the C core, or by torch, compiled where that is on. Build once, use in all stages."""
+    if compute.kernels == "c":
+        return native.CoreGradients(model, compute)
 
     def loss(ids: Tensor, segments: Tensor, targets: Tensor) -> Tensor:
         hidden = model(ids, segments)  # (B, T, C)
         return token_losses(model.logits(hidden).flatten(0, 1), targets.flatten()).sum()
 
-    return torch.compile(loss, dynamic=False) if compute.compile else loss
+    run = torch.compile(loss, dynamic=False) if compute.compile else loss
+
+    def gradients(batch: Batch, weight: float) -> float:
+        nats = run(batch.ids, batch.segments, batch.targets)
+        (nats * weight).backward()
+        return float(nats.detach().double())
+
+    return gradients
 
 
-def backward_step(loss: LossFunction, batch: Batch, micro_rows: int) -> float:
+def backward_step(gradients: Gradients, batch: Batch, micro_rows: int) -> float:
     """Gradients of the mean loss over all targets of the step, on all processes; returns that mean in nats.
 
     Every process divides by the same count, the global one over the number of processes, so that the mean of the
@@ -67,9 +78,7 @@ def backward_step(loss: LossFunction, batch: Batch, micro_rows: int) -> float:
         dist.all_reduce(count)
     for i in range(0, len(batch.ids), micro_rows):
         part = slice(i, i + micro_rows)
-        nats = loss(batch.ids[part], batch.segments[part], batch.targets[part])
-        (nats * (size / float(count))).backward()
-        totals[0] += nats.detach().double().cpu()
+        totals[0] += gradients(Batch(batch.ids[part], batch.targets[part], batch.segments[part]), size / float(count))
     if size > 1:
         dist.all_reduce(totals)
     return float(totals[0] / count)
@@ -77,7 +86,7 @@ def backward_step(loss: LossFunction, batch: Batch, micro_rows: int) -> float:
 
 def train(
     model: GPT,
-    loss: LossFunction,
+    gradients: Gradients,
     data: Packed | Source,
     config: LoopConfig,
     folder: Path,
@@ -124,7 +133,7 @@ def train(
     try:
         for step in range(start, config.steps):
             batch = source.batch(step, rank, size, compute.device)
-            value = backward_step(loss, batch, config.micro_rows)
+            value = backward_step(gradients, batch, config.micro_rows)
             if not math.isfinite(value):
                 raise UserError(
                     f"{name}: the loss is {value} at step {step}. The last checkpoint is intact. Lower the learning rate."
