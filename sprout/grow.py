@@ -110,11 +110,13 @@ def open_session(config: GrowConfig, say: Say) -> Session:
             f"and {free / 1e9:.1f} GB are free; take a smaller --depth, --vocab-size or --context, or close other programs."
         )
     local = read_local(config, say)
-    ours = {k: str(v) for k, v in asdict(config).items() if k not in ("run", "threads", "eval_problems")}
+    ours = {k: str(v) for k, v in asdict(config).items() if k not in ("run", "threads", "eval_problems", "stream")}
     if config.text or config.chat or config.tasks:
         ours["data"] = local["fingerprint"]
     path = config.run / "grow.json"
     theirs = read_json(path) if path.is_file() else {}
+    if local["corpus"] or "streamed" in theirs:
+        ours["streamed"] = str(local["corpus"] is not None)
     if theirs:
         check_same(config.run, ours, theirs)
     world = build_world(config.world)

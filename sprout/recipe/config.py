@@ -34,7 +34,11 @@ class GrowConfig:
     tokens: int = 0
     """train on this many tokens instead, whatever the time (then the plan is the same on every machine)"""
     text: tuple[str, ...] = ()
-    """files or folders of .txt, .md, .jsonl, .parquet, or the name of a Hugging Face data set"""
+    """files or folders of .txt, .md, .jsonl, .parquet, or the name of a Hugging Face data set; what streams may also be
+    .arrow, or compressed: .jsonl.gz, .jsonl.zst"""
+    stream: str = "auto"
+    """on, off or auto: whether the text is read while the model trains, instead of whole before it; auto does so above 256
+    MB, or an eighth of the memory that is free, and for files that can't be read otherwise"""
     chat: tuple[str, ...] = ()
     """files or folders of conversations (.jsonl, .json)"""
     tasks: Path | None = None
@@ -77,8 +81,11 @@ class GrowConfig:
             raise UserError(
                 f"batch_tokens is {self.batch_tokens}, less than one row of {self.context} tokens; take more."
             )
-        if self.compile not in ("auto", "on", "off"):
-            raise UserError(f"compile is {self.compile!r}; expected on, off or auto.")
+        for name in ("compile", "stream"):
+            if getattr(self, name) not in ("auto", "on", "off"):
+                raise UserError(f"{name} is {getattr(self, name)!r}; expected on, off or auto.")
+        if self.stream == "on" and not self.text:
+            raise UserError("stream is on, but there is no --text that could be streamed.")
         if self.kernels not in ("auto", "c", "torch"):
             raise UserError(f"kernels is {self.kernels!r}; expected c, torch or auto.")
 
@@ -112,7 +119,7 @@ class Session:
     toolbox: Toolbox
     plan: Plan
     say: Say
-    local: dict[str, Any]  # texts and conversations of the user, problems of GSM8K
+    local: dict[str, Any]  # texts and conversations of the user, problems of GSM8K; the corpus that streams, or None
     journal: Journal
     watched: bool = False  # whether somebody reads the journal while it is written
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from sprout.common.compute import Compute
 from sprout.common.errors import Interrupted, UserError
-from sprout.data import Batch, Packed, batch_rows, get_batch
+from sprout.data import Batch, Packed, Resident, Source
 from sprout.journal import Journal
 from sprout.model import GPT, token_losses
 from sprout.optim import OptimConfig, Optimizer, schedule, world
@@ -87,7 +87,7 @@ def backward_step(gradients: Gradients, batch: Batch, micro_rows: int) -> float:
 def train(
     model: GPT,
     gradients: Gradients,
-    data: Packed,
+    data: Packed | Source,
     config: LoopConfig,
     folder: Path,
     name: str,
@@ -103,6 +103,7 @@ def train(
     Interrupted after Ctrl-C with everything saved, UserError when the loss is no longer a number.
     """
     rank, size = world()
+    source = Resident(data, config.rows, config.seed) if isinstance(data, Packed) else data
     optimizer = Optimizer(model, config.optim)
     start, curve, spent = 0, [], 0.0
     if checkpoint := load_latest(folder, say):
@@ -131,8 +132,7 @@ def train(
     previous = signal.signal(signal.SIGINT, on_interrupt)
     try:
         for step in range(start, config.steps):
-            rows = batch_rows(len(data), config.rows, step, config.seed)
-            batch = get_batch(data, rows[rank::size], compute.device)
+            batch = source.batch(step, rank, size, compute.device)
             value = backward_step(gradients, batch, config.micro_rows)
             if not math.isfinite(value):
                 raise UserError(
@@ -154,9 +154,11 @@ def train(
                         "seconds": seconds,
                     }
                 )
-                bar.set_postfix_str(f"loss {value:.3f}, {speed / 1000:.1f}k tokens/s", refresh=False)
+                waited = f", waited {source.waited:.1f} s for text" if source.waited >= 0.1 else ""
+                bar.set_postfix_str(f"loss {value:.3f}, {speed / 1000:.1f}k tokens/s{waited}", refresh=False)
             if journal:
-                journal.step(name, step + 1, config.steps, speed, seconds, loss=value)
+                waits = {"waited": source.waited} if source.waited else {}
+                journal.step(name, step + 1, config.steps, speed, seconds, loss=value, **waits)
             if sample:
                 sample(step + 1)
             bar.update()
@@ -167,6 +169,7 @@ def train(
                 raise Interrupted(f"{name}: saved at step {step + 1} of {config.steps}; run the same command to go on")
         save(config.steps)
     finally:
+        source.close()
         bar.close()
         signal.signal(signal.SIGINT, previous)
     return curve
