@@ -87,10 +87,17 @@ static inline __attribute__((always_inline)) void ISA(tile)(int k, const float *
 }
 
 static __attribute__((noinline)) void ISA(product)(int M, int N, int K, Left a, const float *b, long panel, float *c, long ldc, int add) {
+    const int tiles = (M + MR - 1) / MR, lines = UNIT(K) * (PANEL / 16), share = (lines + tiles - 1) / tiles;
     for (int j = 0; j < N; j += PANEL, b += panel)
-        for (int i = 0; i < M; i += MR) {
+        for (int i = 0, ahead = 0; i < M; i += MR) {
             const float *rows[MR];
             for (int r = 0; r < MR; r++) rows[r] = a.p + i / MR * a.tile + (i + r < M ? r : 0) * a.rs;
+            /* The next panel, and what is added to, are asked for while there is something else to do (LOG.md). */
+            if (j + PANEL < N)
+                for (int l = 0; l < share && ahead < lines; l++, ahead++) __builtin_prefetch(b + panel + ahead * 16, 0, 2);
+            if (add)
+                for (int r = 0; r < MR && i + r < M; r++)
+                    for (int l = 0; l < PANEL && j + l < N; l += 16) __builtin_prefetch(c + (i + r) * ldc + j + l, 1, 3);
             for (int s = 0; s < PANEL && j + s < N; s += NV * VL)
                 ISA(tile)(UNIT(K), rows, a.cs, b + s, c + i * ldc + j + s, ldc, M - i, N - j - s, add);
         }
