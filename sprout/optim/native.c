@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-typedef struct { float *x, *s, *t, *left, *right; } Scratch;
+typedef struct { float *x, *t, *s, *q, *left, *right; } Scratch; /* room for matrices and their squares */
 
 #define BODY "update.h"
 #include "sets.h"
@@ -31,8 +31,8 @@ static const Set *find(const char *name) {
 
 typedef struct {
     const Set *set;
-    float *p, *m, *v;
-    const float *g;
+    float **matrices, *p, *m, *v; /* one by one: the model's own; m is one tensor for all */
+    const float **gradients, *g;
     long n; /* matrices, or numbers */
     int rows, columns, steps, threads, failed;
     float lr, beta1, beta2, eps, decay, correct1, correct2, quintic[3];
@@ -41,13 +41,12 @@ typedef struct { Work *work; int i; } Job;
 
 static void *some_matrices(void *given) {
     Work *k = ((Job *)given)->work;
-    const long size = (long)k->rows * k->columns, room = (size > 4096 ? size : 4096) + 64 * (k->rows + k->columns) + 256;
-    const int r = k->rows < k->columns ? k->rows : k->columns;
-    float *all = malloc((5 * room + (long)r * r) * sizeof(float));
+    const long size = (long)k->rows * k->columns, room = size + 64 * (k->rows + k->columns) + 256;
+    float *all = malloc(6 * room * sizeof(float));
     if (!all) return k->failed = 1, NULL;
-    Scratch w = {all, all + room, all + 2 * room, all + 3 * room, all + 4 * room};
+    Scratch w = {all, all + room, all + 2 * room, all + 3 * room, all + 4 * room, all + 5 * room};
     for (long i = ((Job *)given)->i; i < k->n; i += k->threads)
-        k->set->muon(k->p + i * size, k->g + i * size, k->m + i * size, k->rows, k->columns, k->lr, k->beta1, k->decay, k->quintic, k->steps, &w);
+        k->set->muon(k->matrices[i], k->gradients[i], k->m + i * size, k->rows, k->columns, k->lr, k->beta1, k->decay, k->quintic, k->steps, &w);
     free(all);
     return NULL;
 }
@@ -91,25 +90,36 @@ static PyObject *muon(PyObject *self, PyObject *args) {
     (void)self;
     Work k = {0};
     const char *name;
-    PyObject *from[3];
-    Py_buffer to[3];
-    if (!PyArg_ParseTuple(args, "siiiiOOOfff(fff)", &name, &k.threads, &k.rows, &k.columns, &k.steps, &from[0], &from[1], &from[2],
-                          &k.lr, &k.beta1, &k.decay, &k.quintic[0], &k.quintic[1], &k.quintic[2])) return NULL;
+    PyObject *matrices, *gradients, *momentum;
+    if (!PyArg_ParseTuple(args, "siiiiO!O!Offf(fff)", &name, &k.threads, &k.rows, &k.columns, &k.steps, &PyList_Type, &matrices, &PyList_Type,
+                          &gradients, &momentum, &k.lr, &k.beta1, &k.decay, &k.quintic[0], &k.quintic[1], &k.quintic[2])) return NULL;
     if (!(k.set = find(name))) return NULL;
     if (k.threads < 1 || k.threads > 256 || k.rows < 16 || k.columns < 16 || k.rows % 16 || k.columns % 16 || k.rows > 1 << 18 || k.columns > 1 << 18)
         return PyErr_SetString(PyExc_ValueError, "expected 1 to 256 threads, rows and columns in sixteens"), NULL;
-    if (!views(from, to, 3)) return NULL;
-    long size = 4L * k.rows * k.columns;
-    if (to[0].len % size) PyErr_SetString(PyExc_ValueError, "expected whole matrices of float32");
-    else {
-        k.p = to[0].buf, k.g = to[1].buf, k.m = to[2].buf, k.n = to[0].len / size;
+    k.n = PyList_GET_SIZE(matrices);
+    if (PyList_GET_SIZE(gradients) != k.n) return PyErr_SetString(PyExc_ValueError, "expected a gradient for each matrix"), NULL;
+    const long size = 4L * k.rows * k.columns;
+    Py_buffer *views = PyMem_Calloc(2 * k.n + 1, sizeof *views);
+    k.matrices = PyMem_Calloc(k.n + 1, sizeof *k.matrices), k.gradients = PyMem_Calloc(k.n + 1, sizeof *k.gradients);
+    long held = 0, good = views && k.matrices && k.gradients;
+    if (!good) PyErr_NoMemory();
+    for (long i = 0; good && i < 2 * k.n + 1; i++) {
+        PyObject *from = i < k.n ? PyList_GET_ITEM(matrices, i) : i < 2 * k.n ? PyList_GET_ITEM(gradients, i - k.n) : momentum;
+        if (PyObject_GetBuffer(from, &views[i], PyBUF_C_CONTIGUOUS | (i < k.n || i == 2 * k.n ? PyBUF_WRITABLE : 0))) good = 0;
+        else if (held++, views[i].len != (i < 2 * k.n ? size : size * k.n)) good = 0, PyErr_SetString(PyExc_ValueError, "expected whole matrices of float32");
+        else if (i < k.n) k.matrices[i] = views[i].buf;
+        else if (i < 2 * k.n) k.gradients[i - k.n] = views[i].buf;
+        else k.m = views[i].buf;
+    }
+    if (good) {
         Py_BEGIN_ALLOW_THREADS
         everybody(&k, some_matrices);
         Py_END_ALLOW_THREADS
-        if (k.failed) PyErr_NoMemory();
+        if (k.failed) good = 0, PyErr_NoMemory();
     }
-    for (int i = 0; i < 3; i++) PyBuffer_Release(&to[i]);
-    if (PyErr_Occurred()) return NULL;
+    while (held) PyBuffer_Release(&views[--held]);
+    PyMem_Free(views), PyMem_Free(k.matrices), PyMem_Free(k.gradients);
+    if (!good) return NULL;
     Py_RETURN_NONE;
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -20,16 +22,28 @@ def instruction_set(dtype: torch.dtype) -> str:
 
 def does(*tensors: Tensor) -> bool:
     """Whether the C core can update these: float32 on the CPU, matrices in sixteens."""
-    return all(t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous() for t in tensors) and (
-        tensors[0].ndim == 1 or (tensors[0].shape[-1] % 16 == 0 and tensors[0].shape[-2] % 16 == 0)
+    return all(t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous() for t in tensors) and all(
+        n % 16 == 0 for n in (tensors[0].shape[-2:] if tensors[0].ndim > 1 else ())
     )
 
 
-def muon_update(p: Tensor, g: Tensor, momentum: Tensor, lr: float, beta: float, decay: float, dtype: torch.dtype) -> None:
-    """As `muon.muon_update`: one step on matrices p (n, rows, columns) in place."""
-    name, threads = instruction_set(dtype), torch.get_num_threads()
-    p_, g_, m_ = p.numpy(), g.numpy(), momentum.numpy()
-    _native.muon(name, threads, p.shape[1], p.shape[2], NEWTON_SCHULZ_STEPS, p_, g_, m_, lr, beta, decay, QUINTIC)
+def muon_update(
+    matrices: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    momentum: Tensor,
+    lr: float,
+    beta: float,
+    decay: float,
+    dtype: torch.dtype,
+) -> None:
+    """As `muon.muon_update`, on n matrices (rows, columns) where they lie, without making one tensor of them; `momentum`
+    (n, rows, columns)."""
+    rows, columns = momentum.shape[1:]
+    p, g = [t.numpy() for t in matrices], [t.numpy() for t in gradients]
+    _native.muon(
+        instruction_set(dtype), torch.get_num_threads(), rows, columns, NEWTON_SCHULZ_STEPS, p, g, momentum.numpy(),
+        lr, beta, decay, QUINTIC,
+    )  # fmt: skip
 
 
 def adamw_update(

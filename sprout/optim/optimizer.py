@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sprout.optim import native
 from sprout.optim.adamw import adamw_update
-from sprout.optim.exchange import all_gather, own_shard, reduce_scatter_mean
+from sprout.optim.exchange import all_gather, own_shard, reduce_scatter_mean, world
 from sprout.optim.muon import muon_update
 
 
@@ -80,13 +80,21 @@ class Optimizer:
                 p.grad = None
 
     def _step_matrices(self, group: Group, lr: float) -> None:
-        n, config = len(group.params), self.config
+        n, config, params = len(group.params), self.config, [p.data for p in group.params]
+        update = (lr, config.momentum, config.weight_decay, config.dtype)
+        in_c = config.kernels == "c" and native.does(*params)
+        if in_c and world()[1] == 1:  # where they are: stacking costs as much as the update (LOG.md)
+            momentum = group.state.setdefault("momentum", torch.zeros(n, *params[0].shape))
+            native.muon_update(params, [_gradient(p).contiguous() for p in group.params], momentum, *update)
+            return
         g = reduce_scatter_mean(torch.stack([_gradient(p) for p in group.params]))  # (own, rows, columns)
-        p = own_shard(torch.stack([p.data for p in group.params]))
+        p = own_shard(torch.stack(params))
         momentum = group.state.setdefault("momentum", torch.zeros_like(p))
-        update = native.muon_update if config.kernels == "c" and native.does(p, g, momentum) else muon_update
-        update(p, g, momentum, lr, config.momentum, config.weight_decay, config.dtype)
-        torch._foreach_copy_([p.data for p in group.params], list(all_gather(p, n).unbind()))
+        if in_c:
+            native.muon_update(p.unbind(), g.unbind(), momentum, *update)
+        else:
+            muon_update(p, g, momentum, *update)
+        torch._foreach_copy_(params, list(all_gather(p, n).unbind()))
 
     def _step_tensor(self, group: Group, lr: float) -> None:
         (param,), config = group.params, self.config

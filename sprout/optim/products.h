@@ -167,7 +167,7 @@ static void ISA(right)(float *to, const float *x, long ld_, int k, int n) {
 }
 
 /* B(k, n) = x[n][k], in panels; sixteen k at a time, so that what is written stays near. */
-static void ISA(right_turned)(float *to, const float *x, long ld_, int k, int n) {
+static inline void ISA(right_turned)(float *to, const float *x, long ld_, int k, int n) {
     for (int j = 0; j < n; j += PANEL, to += (long)UNIT(k) * PANEL)
         for (int first = 0; first < UNIT(k); first += 16)
             for (int c = 0; c < PANEL; c++) {
