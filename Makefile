@@ -22,7 +22,7 @@ check: setup
 
 setup: .venv/ready
 
-.venv/ready: pyproject.toml constraints.txt sprout/tokenizer/native.c
+.venv/ready: pyproject.toml constraints.txt sprout/tokenizer/native.c sprout/tokenizer/native.h sprout/tokenizer/learn.c
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e ".[dev]"
 	touch .venv/ready
