@@ -1,103 +1,122 @@
+/* Encoding and decoding in C, and the module. The same as tokenizer.py and bpe.py, which are to be read first and to which the
+ * tests compare it, id for id. native.h cuts a text into words, learn.c learns merges.
+ *
+ * What makes it fast: the pattern is a scanner instead of a regular expression; a word that was seen before is looked up
+ * whole, and so is one that is a token; words are found some at a time and looked up afterwards, when their places have come
+ * from memory; the ranks of byte pairs are a plain table; no Python object is made for a word. Texts come as UTF-8; a text
+ * that is none (lone surrogates) is the caller's. */
+
 #include "native.h"
 
-static inline u64 hash_bytes(const u8 *p, size_t n) {
-    u64 h = n * 0xD6E8FEB86659FD93ull, w;
-    while (n >= 8) {
-        memcpy(&w, p, 8);
-        h = mix(h ^ w);
-        p += 8;
-        n -= 8;
-    }
-    if (n) {
-        w = 0;
-        memcpy(&w, p, n);
-        h = mix(h ^ w);
-    }
-    return h;
-}
+#define LONGEST_KNOWN 64     /* bytes of a word that is remembered, and merged without a heap */
+#define SETS (1u << 16)      /* of two remembered words each: 4 MB */
+#define MOST_REST (1u << 22) /* numbers in `rest`, 16 MB: past that all words are forgotten */
+#define ID_BITS 21
+#define RANK_BITS 22
+#define NO_RANK (1 << RANK_BITS)
 
-/* ------------------------------------------------------------------------------------------------ merging */
+typedef struct { Key key; u32 count, ids[3]; } Known; /* more than three ids, and a long word's bytes, are in rest from ids[0] on */
+typedef struct { u32 left, a, b; int32_t rank; } Offer;
 
-typedef struct { u64 pair; u32 rank, id; } Merge; /* pair: left << 32 | right; rank UINT32_MAX marks an empty place */
-
-typedef struct { u64 hash; u32 word, length, ids, count; } Known; /* places in two arenas; count 0: empty */
-
-#define LONGEST_KNOWN 64
-#define MOST_KNOWN (1u << 17)
-
-typedef struct { u32 rank, left, a, b, id; } Offer;
+/* What one text at a time needs. */
+typedef struct State {
+    struct State *next;
+    Known *known, *owned; /* pairs of entries, one cache line each; what malloc gave */
+    ARRAY(u32) rest;
+    ARRAY(u32) out;
+    ARRAY(u32) scratch; /* of a long word ids, left and right neighbours */
+    ARRAY(Offer) heap;
+} State;
 
 typedef struct {
     PyObject_HEAD
     u8 *table;
-    Merge *merges;
-    u64 merge_mask;
+    u64 *merges; /* open addressing: left id, right id, rank; all ones where there is none */
+    u64 *sieve;  /* a bit for the hash of every pair that merges: most don't, and this fits into a nearer cache */
+    int32_t *byte_ranks; /* of two bytes, by their values */
+    u32 *new_ids; /* by rank */
+    Known *whole; /* tokens of up to 15 bytes that encode as themselves */
+    u64 merge_shift, sieve_shift, whole_shift;
     u32 byte_ids[256];
     u32 tokens; /* specials are behind these */
     u8 *spelled;
     u64 *offsets; /* of the tokens in spelled, one more than there are */
     PyObject **numbers; /* the ids as Python's numbers */
-    Known *known;
-    u64 known_mask;
-    u32 known_count;
-    ARRAY(u8) words;
-    ARRAY(u32) ids;
-    ARRAY(u32) out;
-    ARRAY(u32) scratch; /* a word's ids, and for long ones left and right neighbours */
-    ARRAY(Offer) heap;
-    PyThread_type_lock lock; /* one text at a time */
+    State *states; /* those at rest; whoever holds the interpreter's lock takes one */
     int ready;
 } Core;
 
-static inline const Merge *find(const Core *core, u32 a, u32 b) {
-    u64 pair = (u64)a << 32 | b, i = mix(pair) & core->merge_mask;
-    while (core->merges[i].rank != UINT32_MAX) {
-        if (core->merges[i].pair == pair) return &core->merges[i];
-        i = (i + 1) & core->merge_mask;
-    }
-    return NULL;
+/* ------------------------------------------------------------------------------------------------ merging */
+
+static inline u64 pair_hash(u32 a, u32 b) {
+    u64 h = ((u64)a << ID_BITS | b) * 0x9E3779B97F4A7C15ull;
+    return (h ^ h >> 32) * 0xD6E8FEB86659FD93ull;
 }
 
-/* All merges of a short word, the first learned first, the leftmost of several: ids in place, their number. */
-static size_t merge_short(const Core *core, u32 *ids, size_t n) {
-    const Merge *found[LONGEST_KNOWN];
-    for (size_t i = 0; i + 1 < n; i++) found[i] = find(core, ids[i], ids[i + 1]);
-    while (n > 1) {
-        size_t best = n;
-        u32 rank = UINT32_MAX;
-        for (size_t i = 0; i + 1 < n; i++)
-            if (found[i] && found[i]->rank < rank) {
-                rank = found[i]->rank;
-                best = i;
-            }
-        if (best == n) break;
-        ids[best] = found[best]->id;
-        memmove(ids + best + 1, ids + best + 2, (n - best - 2) * sizeof *ids);
-        if (best + 2 < n) memmove(found + best + 1, found + best + 2, (n - best - 2) * sizeof *found);
-        n--;
-        if (best > 0) found[best - 1] = find(core, ids[best - 1], ids[best]);
-        if (best + 1 < n) found[best] = find(core, ids[best], ids[best + 1]);
+/* The rank of the merge of two ids, NO_RANK where there is none. */
+static inline int32_t rank_of(const Core *core, u32 a, u32 b) {
+    u64 hash = pair_hash(a, b), bit = hash >> core->sieve_shift;
+    if (!(core->sieve[bit >> 6] >> (bit & 63) & 1)) return NO_RANK;
+    u64 pair = (u64)a << ID_BITS | b, i = hash >> core->merge_shift, mask = ~0ull >> core->merge_shift;
+    for (; core->merges[i] != ~0ull; i = (i + 1) & mask)
+        if (core->merges[i] >> RANK_BITS == pair) return (int32_t)(core->merges[i] & ((1u << RANK_BITS) - 1));
+    return NO_RANK;
+}
+
+/* All merges of a word of up to 64 bytes, the first learned first, the leftmost of several; ids to out, their number. An
+ * offer is the rank with the place below it in one number, so that the smallest is the one to take. */
+static size_t merge_short(const Core *core, const u8 *word, size_t n, u32 *out) {
+    u32 ids[LONGEST_KNOWN];
+    int32_t offers[LONGEST_KNOWN];
+    u64 alive = ~0ull >> (64 - n); /* bit i: ids[i] is there */
+    size_t width = (n + 7) & ~(size_t)7;
+    for (size_t i = 0; i < n; i++) ids[i] = core->byte_ids[word[i]];
+    for (size_t i = 0; i + 1 < n; i++) offers[i] = core->byte_ranks[word[i] << 8 | word[i + 1]] << 6 | (int32_t)i;
+    for (size_t i = n - 1; i < width; i++) offers[i] = INT32_MAX;
+    for (;;) {
+        int32_t least[8] = {INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX};
+        for (size_t i = 0; i < width; i += 8)
+            for (int k = 0; k < 8; k++) least[k] = offers[i + k] < least[k] ? offers[i + k] : least[k];
+        for (int k = 0; k < 4; k++) least[k] = least[k + 4] < least[k] ? least[k + 4] : least[k];
+        for (int k = 0; k < 2; k++) least[k] = least[k + 2] < least[k] ? least[k + 2] : least[k];
+        int32_t best = least[1] < least[0] ? least[1] : least[0];
+        if (best >= NO_RANK << 6) break;
+        int i = best & 63;
+        u64 behind = alive & ~1ull << i;
+        int j = FIRST_BIT(behind);
+        alive &= ~(1ull << j);
+        behind &= behind - 1;
+        ids[i] = core->new_ids[best >> 6];
+        offers[j] = offers[i] = INT32_MAX;
+        if (behind) offers[i] = rank_of(core, ids[i], ids[FIRST_BIT(behind)]) << 6 | i;
+        u64 before = alive & ((1ull << i) - 1);
+        if (before) {
+            int h = LAST_BIT(before);
+            offers[h] = rank_of(core, ids[h], ids[i]) << 6 | h;
+        }
     }
-    return n;
+    size_t count = 0;
+    for (; alive; alive &= alive - 1) out[count++] = ids[FIRST_BIT(alive)];
+    return count;
 }
 
 static int before(const Offer *x, const Offer *y) { return x->rank != y->rank ? x->rank < y->rank : x->left < y->left; }
 
-static int offer(Core *core, u32 *ids, const u32 *right, u32 i, u32 n) {
+static int offer(const Core *core, State *state, u32 *ids, const u32 *right, u32 i, u32 n) {
     u32 j = right[i];
-    const Merge *m = j < n ? find(core, ids[i], ids[j]) : NULL;
-    if (!m) return 0;
-    if (RESERVE(core->heap, 1)) return -1;
-    Offer new = {m->rank, i, ids[i], ids[j], m->id};
-    size_t at = core->heap.n++;
-    for (size_t up; at && before(&new, &core->heap.at[up = (at - 1) / 2]); at = up) core->heap.at[at] = core->heap.at[up];
-    core->heap.at[at] = new;
+    int32_t rank = j < n ? rank_of(core, ids[i], ids[j]) : NO_RANK;
+    if (rank == NO_RANK) return 0;
+    if (RESERVE(state->heap, 1)) return -1;
+    Offer new = {i, ids[i], ids[j], rank}, *heap = state->heap.at;
+    size_t at = state->heap.n++;
+    for (size_t up; at && before(&new, &heap[up = (at - 1) / 2]); at = up) heap[at] = heap[up];
+    heap[at] = new;
     return 0;
 }
 
-static Offer take(Core *core) {
-    Offer *heap = core->heap.at, top = heap[0], last = heap[--core->heap.n];
-    size_t at = 0, n = core->heap.n;
+static Offer take(State *state) {
+    Offer *heap = state->heap.at, top = heap[0], last = heap[--state->heap.n];
+    size_t at = 0, n = state->heap.n;
     for (size_t down; (down = 2 * at + 1) < n; at = down) {
         if (down + 1 < n && before(&heap[down + 1], &heap[down])) down++;
         if (!before(&heap[down], &last)) break;
@@ -107,85 +126,141 @@ static Offer take(Core *core) {
     return top;
 }
 
-/* The same for a word of any length, with a heap over a linked list: n log n. The ids go to core->out. */
-static int merge_long(Core *core, const u8 *word, size_t length) {
+/* The same for a word of any length, with a heap over a linked list: n log n. The ids go to state->out. */
+static int merge_long(const Core *core, State *state, const u8 *word, size_t length) {
     u32 n = (u32)length;
-    core->scratch.n = 0;
-    if (RESERVE(core->scratch, 3 * length)) return -1;
-    u32 *ids = core->scratch.at, *left = ids + n, *right = left + n;
+    state->scratch.n = 0;
+    if (RESERVE(state->scratch, 3 * length) || RESERVE(state->out, length)) return -1;
+    u32 *ids = state->scratch.at, *left = ids + n, *right = left + n;
     for (u32 i = 0; i < n; i++) {
         ids[i] = core->byte_ids[word[i]];
         left[i] = i - 1;
         right[i] = i + 1;
     }
-    core->heap.n = 0;
+    state->heap.n = 0;
     for (u32 i = 0; i < n; i++)
-        if (offer(core, ids, right, i, n)) return -1;
-    while (core->heap.n) {
-        Offer m = take(core);
+        if (offer(core, state, ids, right, i, n)) return -1;
+    while (state->heap.n) {
+        Offer m = take(state);
         u32 i = m.left, j = right[i];
         if (ids[i] != m.a || j >= n || ids[j] != m.b) continue; /* one of the two was merged otherwise since */
-        ids[i] = m.id;
+        ids[i] = core->new_ids[m.rank];
         ids[j] = UINT32_MAX;
         right[i] = right[j];
         if (right[j] < n) left[right[j]] = i;
-        if (i > 0 && left[i] != UINT32_MAX && offer(core, ids, right, left[i], n)) return -1;
-        if (offer(core, ids, right, i, n)) return -1;
+        if (i > 0 && offer(core, state, ids, right, left[i], n)) return -1;
+        if (offer(core, state, ids, right, i, n)) return -1;
     }
-    if (RESERVE(core->out, length)) return -1;
-    for (u32 i = 0; i < n; i = right[i]) core->out.at[core->out.n++] = ids[i];
+    for (u32 i = 0; i < n; i = right[i]) state->out.at[state->out.n++] = ids[i];
     return 0;
 }
 
-static void forget(Core *core) {
-    memset(core->known, 0, (core->known_mask + 1) * sizeof *core->known);
-    core->known_count = 0;
-    core->words.n = core->ids.n = 0;
+/* ------------------------------------------------------------------------------------------------ encoding */
+
+static State *new_state(void) {
+    State *state = calloc(1, sizeof(State));
+    if (state && (state->owned = calloc(2 * SETS + 2, sizeof(Known))))
+        state->known = (Known *)(((uintptr_t)state->owned + 63) & ~(uintptr_t)63);
+    if (state && !state->owned) {
+        free(state);
+        state = NULL;
+    }
+    return state;
 }
 
-/* The ids of a word, added to core->out. */
-static inline int encode_word(Core *core, const u8 *word, size_t length) {
-    if (length > LONGEST_KNOWN) return merge_long(core, word, length);
-    if (RESERVE(core->out, LONGEST_KNOWN)) return -1;
-    u32 *out = core->out.at + core->out.n;
-    if (length == 1) {
-        *out = core->byte_ids[*word];
-        core->out.n++;
-        return 0;
-    }
-    u64 hash = hash_bytes(word, length), i = hash & core->known_mask;
-    for (Known *k; (k = &core->known[i])->count; i = (i + 1) & core->known_mask) {
-        if (k->hash == hash && k->length == length && !memcmp(core->words.at + k->word, word, length)) {
-            const u32 *ids = core->ids.at + k->ids;
-            for (u32 x = 0; x < k->count; x++) out[x] = ids[x];
-            core->out.n += k->count;
-            return 0;
+static void free_state(State *state) {
+    void *owned[] = {state->owned, state->rest.at, state->out.at, state->scratch.at, state->heap.at, state};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
+}
+
+static inline const Known *find_whole(const Core *core, Key key, u64 hash) {
+    u64 i = hash >> core->whole_shift, mask = ~0ull >> core->whole_shift;
+    for (; core->whole[i].count; i = (i + 1) & mask)
+        if (core->whole[i].key.lo == key.lo && core->whole[i].key.hi == key.hi) return &core->whole[i];
+    return NULL;
+}
+
+/* Where the ids of a remembered word are in rest, behind the bytes of a long one. */
+static inline u32 *ids_in(State *state, const Known *known) {
+    u64 length = known->key.hi >> 56 > INLINE_WORD ? (u32)known->key.hi : 0;
+    return state->rest.at + known->ids[0] + (length + 3) / 4;
+}
+
+/* The ids of a word that is not remembered, to out, where there is room; it is from now on, in place of the set's older one. */
+static int learn_word(const Core *core, State *state, Key key, u64 hash, const u8 *word, size_t n, u32 *out) {
+    Known new = {key, 1, {0, 0, 0}};
+    const Known *whole = n <= INLINE_WORD ? find_whole(core, key, hash) : NULL;
+    if (whole) {
+        out[0] = new.ids[0] = whole->ids[0];
+    } else {
+        new.count = (u32)merge_short(core, word, n, out);
+        for (u32 i = 0; i < 3; i++) new.ids[i] = i < new.count ? out[i] : 0;
+        if (new.count > 3 || n > INLINE_WORD) {
+            if (state->rest.n > MOST_REST) {
+                memset(state->known, 0, 2 * SETS * sizeof(Known));
+                state->rest.n = 0;
+            }
+            new.ids[0] = (u32)state->rest.n;
+            if (RESERVE(state->rest, (n + 3) / 4 + new.count)) return -1;
+            u32 *ids = ids_in(state, &new);
+            if (n > INLINE_WORD) memcpy(state->rest.at + new.ids[0], word, n);
+            memcpy(ids, out, new.count * sizeof *ids);
+            state->rest.n = (size_t)(ids - state->rest.at) + new.count;
         }
     }
-    for (size_t b = 0; b < length; b++) out[b] = core->byte_ids[word[b]];
-    size_t n = merge_short(core, out, length);
-    core->out.n += n;
-    if (core->known_count >= MOST_KNOWN) {
-        forget(core);
-        i = hash & core->known_mask;
-    }
-    if (RESERVE(core->words, length) || RESERVE(core->ids, n)) return -1;
-    Known new = {hash, (u32)core->words.n, (u32)length, (u32)core->ids.n, (u32)n};
-    memcpy(core->words.at + core->words.n, word, length);
-    memcpy(core->ids.at + core->ids.n, out, n * sizeof *out);
-    core->words.n += length;
-    core->ids.n += n;
-    core->known[i] = new;
-    core->known_count++;
+    Known *set = &state->known[2 * (hash & (SETS - 1))];
+    set[1] = set[0];
+    set[0] = new;
+    state->out.n += new.count;
     return 0;
 }
 
-static int encode(Core *core, const u8 *p, const u8 *end) {
-    core->out.n = 0;
+/* The ids of a word of up to 64 bytes, added to state->out, where there is room. */
+static inline int encode_word(const Core *core, State *state, Key key, u64 hash, const u8 *word, size_t n) {
+    u32 *out = state->out.at + state->out.n;
+    Known *known = &state->known[2 * (hash & (SETS - 1))];
+    if (known->key.lo != key.lo || known->key.hi != key.hi) {
+        if (known[1].key.lo != key.lo || known[1].key.hi != key.hi) return learn_word(core, state, key, hash, word, n, out);
+        Known other = known[0]; /* the one asked for last is the newer one */
+        known[0] = known[1];
+        known[1] = other;
+    }
+    if (n > INLINE_WORD && memcmp(state->rest.at + known->ids[0], word, n)) return learn_word(core, state, key, hash, word, n, out);
+    if (known->count <= 3 && n <= INLINE_WORD) {
+        memcpy(out, known->ids, sizeof known->ids); /* three moves instead of a loop; what is too much is overwritten */
+    } else {
+        memcpy(out, ids_in(state, known), known->count * sizeof *out);
+    }
+    state->out.n += known->count;
+    return 0;
+}
+
+#define BATCH 32 /* words */
+
+static int encode(const Core *core, State *state, const u8 *p, const u8 *end) {
+    const u8 *words[BATCH + 1];
+    Key keys[BATCH];
+    u64 hashes[BATCH];
     while (p < end) {
-        const u8 *q = word_end(core->table, p, end);
-        if (encode_word(core, p, (size_t)(q - p))) return -1;
-        p = q;
+        int n = 0;
+        for (; n < BATCH && p < end; n++) {
+            const u8 *q = word_end(core->table, p, end);
+            words[n] = p;
+            keys[n] = key_of(p, (size_t)(q - p), end);
+            hashes[n] = key_hash(keys[n]);
+            PREFETCH(&state->known[2 * (hashes[n] & (SETS - 1))]);
+            p = q;
+        }
+        words[n] = p;
+        if (RESERVE(state->out, BATCH * LONGEST_KNOWN)) return -1;
+        for (int i = 0; i < n; i++) {
+            size_t length = (size_t)(words[i + 1] - words[i]);
+            if (length <= LONGEST_KNOWN) {
+                if (encode_word(core, state, keys[i], hashes[i], words[i], length)) return -1;
+            } else if (merge_long(core, state, words[i], length) || RESERVE(state->out, BATCH * LONGEST_KNOWN)) {
+                return -1;
+            }
+        }
     }
     return 0;
 }
@@ -196,13 +271,75 @@ static void core_dealloc(PyObject *self) {
     Core *core = (Core *)self;
     if (core->numbers)
         for (u32 i = 0; i < core->tokens; i++) Py_XDECREF(core->numbers[i]);
-    if (core->lock) PyThread_free_lock(core->lock);
-    void *owned[] = {core->table, core->merges, core->spelled, core->offsets, core->numbers, core->known,
-                     core->words.at, core->ids.at, core->out.at, core->scratch.at, core->heap.at};
+    for (State *state = core->states, *next; state; state = next) {
+        next = state->next;
+        free_state(state);
+    }
+    void *owned[] = {core->table, core->merges, core->sieve, core->byte_ranks, core->new_ids,
+                     core->whole, core->spelled, core->offsets, core->numbers};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     PyTypeObject *type = Py_TYPE(self);
     type->tp_free(self);
     Py_DECREF(type);
+}
+
+static u64 shift_for(u64 places) { return 64 - (u64)LAST_BIT(places); }
+
+/* The tables of merges; -1 and an error where they can't be. `merges` are `count` times left, right and new id. */
+static int core_merges(Core *core, const u8 *merges, size_t count) {
+    u64 places = 64;
+    while (places < 2 * count + 2) places *= 2;
+    core->merge_shift = shift_for(places);
+    core->sieve_shift = shift_for(8 * places);
+    core->merges = malloc(places * sizeof(u64));
+    core->sieve = calloc(8 * places / 64, sizeof(u64));
+    core->byte_ranks = malloc(65536 * sizeof(int32_t));
+    core->new_ids = malloc((count + 1) * sizeof(u32));
+    if (!core->merges || !core->sieve || !core->byte_ranks || !core->new_ids) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memset(core->merges, 0xFF, places * sizeof(u64));
+    for (size_t rank = 0; rank < count; rank++) {
+        u32 three[3];
+        memcpy(three, merges + rank * sizeof three, sizeof three);
+        if (three[0] >= core->tokens || three[1] >= core->tokens || three[2] >= core->tokens) {
+            PyErr_SetString(PyExc_ValueError, "a merge names an id that is not there");
+            return -1;
+        }
+        core->new_ids[rank] = three[2];
+        u64 hash = pair_hash(three[0], three[1]), pair = (u64)three[0] << ID_BITS | three[1], at = hash >> core->merge_shift;
+        while (core->merges[at] != ~0ull && core->merges[at] >> RANK_BITS != pair) at = (at + 1) & (places - 1);
+        core->merges[at] = pair << RANK_BITS | rank;
+        core->sieve[hash >> core->sieve_shift >> 6] |= 1ull << (hash >> core->sieve_shift & 63);
+    }
+    for (u32 a = 0; a < 256; a++)
+        for (u32 b = 0; b < 256; b++) core->byte_ranks[a << 8 | b] = rank_of(core, core->byte_ids[a], core->byte_ids[b]);
+    return 0;
+}
+
+/* The table of tokens that a word of the same bytes becomes. There may be others, which no text gives. */
+static int core_whole(Core *core) {
+    u64 places = 64;
+    while (places < 2 * (u64)core->tokens + 2) places *= 2;
+    core->whole_shift = shift_for(places);
+    core->whole = calloc(places, sizeof(Known));
+    if (!core->whole) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    const u8 *end = core->spelled + core->offsets[core->tokens];
+    for (u32 id = 0; id < core->tokens; id++) {
+        const u8 *token = core->spelled + core->offsets[id];
+        size_t n = core->offsets[id + 1] - core->offsets[id];
+        u32 ids[LONGEST_KNOWN];
+        if (!n || n > INLINE_WORD || merge_short(core, token, n, ids) != 1 || ids[0] != id) continue;
+        Key key = key_of(token, n, end);
+        u64 at = key_hash(key) >> core->whole_shift;
+        while (core->whole[at].count) at = (at + 1) & (places - 1);
+        core->whole[at] = (Known){key, 1, {id, 0, 0}};
+    }
+    return 0;
 }
 
 /* Core(table, tokens, merges): a class for every code point (0x110000 bytes); what every id spells (list of bytes); left,
@@ -216,149 +353,194 @@ static int core_init(PyObject *self, PyObject *args, PyObject *kwargs) {
         if (core->table) PyErr_SetString(PyExc_RuntimeError, "a core is made once");
         return -1;
     }
-    size_t count = (size_t)merges.len / (3 * sizeof(u32)), places = 64, total = 0;
-    while (places < 2 * count + 2) places *= 2;
-    core->tokens = (u32)PyList_GET_SIZE(tokens);
-    int good = table.len == 0x110000 && core->tokens >= 256;
-    for (u32 i = 0; good && i < core->tokens; i++) {
-        good = PyBytes_Check(PyList_GET_ITEM(tokens, i));
+    size_t count = (size_t)merges.len / (3 * sizeof(u32)), total = 0, n = (size_t)PyList_GET_SIZE(tokens);
+    int good = table.len == CLASSES && n >= 256 && n < 1u << ID_BITS && count < 1u << RANK_BITS;
+    core->tokens = good ? (u32)n : 0;
+    for (u32 i = 0; i < core->tokens; i++) {
+        good = good && PyBytes_Check(PyList_GET_ITEM(tokens, i));
         if (good) total += (size_t)PyBytes_GET_SIZE(PyList_GET_ITEM(tokens, i));
     }
     if (!good) {
-        PyErr_SetString(PyExc_ValueError, "expected 0x110000 classes and a list of at least 256 tokens as bytes");
+        PyErr_SetString(PyExc_ValueError, "expected 0x110000 classes, and 256 to 2^21 tokens as a list of bytes, less than 2^22 merges");
         goto done;
     }
-    core->table = malloc(0x110000);
-    core->merges = malloc(places * sizeof(Merge));
+    core->table = malloc(CLASSES);
     core->spelled = malloc(total + 1);
     core->offsets = malloc((core->tokens + 1) * sizeof(u64));
     core->numbers = calloc(core->tokens, sizeof(PyObject *));
-    core->known_mask = 2 * MOST_KNOWN - 1;
-    core->known = calloc(core->known_mask + 1, sizeof(Known));
-    core->lock = PyThread_allocate_lock();
-    if (!core->lock || !core->table || !core->merges || !core->spelled || !core->offsets || !core->numbers || !core->known) {
+    if (!core->table || !core->spelled || !core->offsets || !core->numbers) {
         PyErr_NoMemory();
         goto done;
     }
-    memcpy(core->table, table.buf, 0x110000);
-    core->merge_mask = places - 1;
-    memset(core->merges, 0xFF, places * sizeof(Merge));
-    for (size_t i = 0; i < count; i++) {
-        u32 three[3];
-        memcpy(three, (const u8 *)merges.buf + i * sizeof three, sizeof three);
-        if (three[0] >= core->tokens || three[1] >= core->tokens || three[2] >= core->tokens) {
-            PyErr_SetString(PyExc_ValueError, "a merge names an id that is not there");
-            goto done;
-        }
-        u64 pair = (u64)three[0] << 32 | three[1], at = mix(pair) & core->merge_mask;
-        while (core->merges[at].rank != UINT32_MAX && core->merges[at].pair != pair) at = (at + 1) & core->merge_mask;
-        core->merges[at] = (Merge){pair, (u32)i, three[2]};
-    }
+    memcpy(core->table, table.buf, CLASSES);
     u64 at = 0;
     memset(core->byte_ids, 0, sizeof core->byte_ids);
     for (u32 i = 0; i < core->tokens; i++) {
         PyObject *token = PyList_GET_ITEM(tokens, i);
-        size_t n = (size_t)PyBytes_GET_SIZE(token);
-        memcpy(core->spelled + at, PyBytes_AS_STRING(token), n);
+        size_t length = (size_t)PyBytes_GET_SIZE(token);
+        memcpy(core->spelled + at, PyBytes_AS_STRING(token), length);
         core->offsets[i] = at;
-        if (n == 1) core->byte_ids[core->spelled[at]] = i;
-        at += n;
+        if (length == 1) core->byte_ids[core->spelled[at]] = i;
+        at += length;
         if (!(core->numbers[i] = PyLong_FromUnsignedLong(i))) goto done;
     }
     core->offsets[core->tokens] = at;
-    core->ready = 1;
+    core->ready = !core_merges(core, merges.buf, count) && !core_whole(core);
 done:
     PyBuffer_Release(&table);
     PyBuffer_Release(&merges);
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* The text as UTF-8; NULL with an error set where it is none. */
-static const u8 *utf8(PyObject *text, Py_ssize_t *n) { return (const u8 *)PyUnicode_AsUTF8AndSize(text, n); }
+static int is_ready(const Core *core) {
+    if (!core->ready) PyErr_SetString(PyExc_RuntimeError, "the core was never made");
+    return core->ready;
+}
 
-/* Encode into core->out, as a Python object of either form. Long texts let other threads run meanwhile. */
-static PyObject *encode_text(Core *core, PyObject *text, int as_list) {
-    Py_ssize_t n;
-    if (!core->ready) {
-        PyErr_SetString(PyExc_RuntimeError, "the core was never made");
-        return NULL;
-    }
-    const u8 *p = PyUnicode_Check(text) ? utf8(text, &n) : NULL;
-    if (!p || n >= UINT32_MAX) {
-        if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "expected a str of less than 4 GB");
-        return NULL;
-    }
-    if (!PyThread_acquire_lock(core->lock, NOWAIT_LOCK)) {
-        Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(core->lock, WAIT_LOCK);
-        Py_END_ALLOW_THREADS
-    }
+/* A state that nobody else uses until it is given back: one at rest, or a new one. */
+static State *borrow(Core *core) {
+    State *state = core->states;
+    if (state) core->states = state->next;
+    else if (!(state = new_state())) PyErr_NoMemory();
+    return state;
+}
+
+static void give_back(Core *core, State *state) {
+    state->next = core->states;
+    core->states = state;
+}
+
+/* encode(text): ids as a list. Long texts let other threads run meanwhile, here and below. */
+static PyObject *core_encode(PyObject *self, PyObject *given) {
+    Core *core = (Core *)self;
+    Py_ssize_t n = 0;
+    if (!is_ready(core)) return NULL;
+    if (!PyUnicode_Check(given)) return PyErr_Format(PyExc_TypeError, "expected a str");
+    const u8 *p = (const u8 *)PyUnicode_AsUTF8AndSize(given, &n);
+    if (p && (u64)n >= UINT32_MAX) return PyErr_Format(PyExc_ValueError, "expected a str of less than 4 GB");
+    State *state = p ? borrow(core) : NULL;
+    if (!state) return NULL;
     int failed;
+    state->out.n = 0;
     if (n < 4096) {
-        failed = encode(core, p, p + n);
+        failed = encode(core, state, p, p + n);
     } else {
-        Py_BEGIN_ALLOW_THREADS failed = encode(core, p, p + n);
+        Py_BEGIN_ALLOW_THREADS
+        failed = encode(core, state, p, p + n);
         Py_END_ALLOW_THREADS
     }
-    PyObject *out = NULL;
-    if (failed) {
-        PyErr_NoMemory();
-    } else if (as_list) {
-        out = PyList_New((Py_ssize_t)core->out.n);
-        for (size_t i = 0; out && i < core->out.n; i++) {
-            PyObject *number = core->numbers[core->out.at[i]];
-            Py_INCREF(number);
-            PyList_SET_ITEM(out, (Py_ssize_t)i, number);
-        }
-    } else {
-        out = PyBytes_FromStringAndSize((const char *)core->out.at, (Py_ssize_t)(core->out.n * sizeof(u32)));
+    PyObject *out = failed ? PyErr_NoMemory() : PyList_New((Py_ssize_t)state->out.n);
+    for (size_t i = 0; out && i < state->out.n; i++) {
+        PyObject *number = core->numbers[state->out.at[i]];
+        Py_INCREF(number);
+        PyList_SET_ITEM(out, (Py_ssize_t)i, number);
     }
-    PyThread_release_lock(core->lock);
+    give_back(core, state);
     return out;
 }
 
-static PyObject *core_encode(PyObject *self, PyObject *text) { return encode_text((Core *)self, text, 1); }
-
-static PyObject *core_encode_bytes(PyObject *self, PyObject *text) { return encode_text((Core *)self, text, 0); }
-
-/* decode(ids): what ids (a buffer of uint32) spell; an id that isn't there is an error. */
-static PyObject *core_decode(PyObject *self, PyObject *ids) {
+/* encode_bytes(texts): the ids of a text, or of the texts of a list one after the other, as the bytes of uint32; and, as the
+ * bytes of uint64, where each ends. */
+static PyObject *core_encode_bytes(PyObject *self, PyObject *given) {
     Core *core = (Core *)self;
-    Py_buffer buffer;
-    if (!core->ready) {
-        PyErr_SetString(PyExc_RuntimeError, "the core was never made");
-        return NULL;
+    Text *texts;
+    Py_ssize_t count;
+    if (!is_ready(core)) return NULL;
+    PyObject *held = texts_of(given, &texts, &count);
+    if (!held) return NULL;
+    PyObject *ends = PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t)sizeof(u64)), *ids = NULL, *out = NULL;
+    State *state = ends ? borrow(core) : NULL;
+    if (state) {
+        int failed = 0;
+        u8 *end = (u8 *)PyBytes_AS_STRING(ends);
+        state->out.n = 0;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t i = 0; i < count && !failed; i++) {
+            failed = encode(core, state, texts[i].at, texts[i].at + texts[i].n);
+            u64 n = state->out.n;
+            memcpy(end + (size_t)i * sizeof n, &n, sizeof n);
+        }
+        Py_END_ALLOW_THREADS
+        ids = failed ? PyErr_NoMemory() : PyBytes_FromStringAndSize((const char *)state->out.at, (Py_ssize_t)(state->out.n * sizeof(u32)));
+        give_back(core, state);
     }
-    if (PyObject_GetBuffer(ids, &buffer, PyBUF_SIMPLE)) return NULL;
-    const u32 *at = buffer.buf;
-    size_t n = (size_t)buffer.len / sizeof(u32), total = 0;
-    PyObject *text = NULL;
-    for (size_t i = 0; i < n; i++) {
+    if (ids) out = PyTuple_Pack(2, ids, ends);
+    Py_XDECREF(ids);
+    Py_XDECREF(ends);
+    free(texts);
+    Py_DECREF(held);
+    return out;
+}
+
+/* The bytes that ids (a buffer of uint32, or a list of int) spell, in memory of the caller's; NULL with an error set: an
+ * IndexError for an id that isn't there. */
+static char *spell(Core *core, PyObject *ids, size_t *size) {
+    Py_buffer buffer = {0};
+    u32 *copied = NULL;
+    const u32 *at;
+    size_t n, total = 0;
+    char *text = NULL;
+    if (!is_ready(core)) return NULL;
+    if (PyList_Check(ids)) {
+        n = (size_t)PyList_GET_SIZE(ids);
+        at = copied = malloc((n + 1) * sizeof(u32));
+        for (size_t i = 0; copied && i < n; i++) {
+            unsigned long id = PyLong_Check(PyList_GET_ITEM(ids, i)) ? PyLong_AsUnsignedLong(PyList_GET_ITEM(ids, i)) : ~0ul;
+            copied[i] = id < core->tokens ? (u32)id : UINT32_MAX;
+        }
+        PyErr_Clear(); /* of a negative number: it is no token */
+    } else {
+        if (PyObject_GetBuffer(ids, &buffer, PyBUF_SIMPLE)) return NULL;
+        at = buffer.buf;
+        n = (size_t)buffer.len / sizeof(u32);
+    }
+    for (size_t i = 0; at && i < n; i++) {
         if (at[i] >= core->tokens) {
             PyErr_Format(PyExc_IndexError, "there is no token %u", at[i]);
             goto done;
         }
         total += core->offsets[at[i] + 1] - core->offsets[at[i]];
     }
-    text = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)total);
-    if (!text) goto done;
-    char *to = PyBytes_AS_STRING(text);
+    if (!at || !(text = malloc(total + 16))) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    char *to = text;
+    u64 all = core->offsets[core->tokens];
     for (size_t i = 0; i < n; i++) {
         u64 start = core->offsets[at[i]], length = core->offsets[at[i] + 1] - start;
-        if (length <= 16 && start + 16 <= core->offsets[core->tokens] && (size_t)(to - PyBytes_AS_STRING(text)) + 16 <= total)
-            memcpy(to, core->spelled + start, 16); /* two moves; what is too much is overwritten by the next */
-        else
-            memcpy(to, core->spelled + start, length);
+        if (length <= 16 && start + 16 <= all) memcpy(to, core->spelled + start, 16); /* two moves; the next overwrites the rest */
+        else memcpy(to, core->spelled + start, length);
         to += length;
     }
+    *size = total;
 done:
-    PyBuffer_Release(&buffer);
+    free(copied);
+    if (buffer.obj) PyBuffer_Release(&buffer);
     return text;
+}
+
+static PyObject *core_decode(PyObject *self, PyObject *ids) {
+    size_t n;
+    char *text = spell((Core *)self, ids, &n);
+    PyObject *out = text ? PyBytes_FromStringAndSize(text, (Py_ssize_t)n) : NULL;
+    free(text);
+    return out;
+}
+
+static PyObject *core_decode_text(PyObject *self, PyObject *ids) {
+    size_t n;
+    char *text = spell((Core *)self, ids, &n);
+    PyObject *out = text ? PyUnicode_DecodeUTF8(text, (Py_ssize_t)n, "replace") : NULL;
+    free(text);
+    return out;
 }
 
 static PyMethodDef core_methods[] = {
     {"encode", core_encode, METH_O, "ids of a text, as a list"},
-    {"encode_bytes", core_encode_bytes, METH_O, "ids of a text, as the bytes of uint32"},
-    {"decode", core_decode, METH_O, "the bytes that ids, a buffer of uint32, spell"},
+    {"encode_bytes", core_encode_bytes, METH_O, "ids of a text or a list of texts, as the bytes of uint32, and where each text's end"},
+    {"decode", core_decode, METH_O, "the bytes that ids, a buffer of uint32 or a list, spell"},
+    {"decode_text", core_decode_text, METH_O, "the text that ids spell; bytes that are no UTF-8 become U+FFFD"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -116,16 +116,16 @@ class Tokenizer:
         """Ids of ordinary text, (T,) uint32: without a Python number for each, which long texts are faster for."""
         if self._core is not None:
             try:
-                return np.frombuffer(self._core.encode_bytes(text), np.uint32)
+                return np.frombuffer(self._core.encode_bytes(text)[0], np.uint32)
             except UnicodeEncodeError:
                 pass
         return np.array(self.encode(text), np.uint32)
 
     def decode_bytes(self, ids: Iterable[int] | np.ndarray) -> bytes:
         """The bytes that ids spell; a special token spells its name."""
-        if self._core is not None and isinstance(ids, np.ndarray):
+        if self._core is not None and isinstance(ids, (list, np.ndarray)):
             try:
-                return self._core.decode(np.ascontiguousarray(ids, np.uint32))
+                return self._core.decode(ids if isinstance(ids, list) else np.ascontiguousarray(ids, np.uint32))
             except IndexError:  # there are special tokens among them
                 pass
         n, tokens = len(self.tokens), self.tokens
@@ -133,6 +133,11 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """The text that ids spell; bytes that are no UTF-8 become U+FFFD."""
+        if self._core is not None and isinstance(ids, (list, np.ndarray)):
+            try:
+                return self._core.decode_text(ids if isinstance(ids, list) else np.ascontiguousarray(ids, np.uint32))
+            except IndexError:
+                pass
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def stream(self) -> StreamDecoder:
