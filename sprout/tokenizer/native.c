@@ -9,11 +9,11 @@
 #include "native.h"
 
 #define LONGEST_KNOWN 64     /* bytes of a word that is remembered, and merged without a heap */
-#define SETS (1u << 16)      /* of two remembered words each: 4 MB */
+#define SETS (1u << 17)      /* of two remembered words each: 8 MB */
 #define MOST_REST (1u << 22) /* numbers in `rest`, 16 MB: past that all words are forgotten */
 #define ID_BITS 21
 #define RANK_BITS 22
-#define NO_RANK (1 << RANK_BITS)
+#define NO_RANK ((1 << RANK_BITS) - 1) /* what an empty place of merges says */
 
 typedef struct { Key key; u32 count, ids[3]; } Known; /* more than three ids, and a long word's bytes, are in rest from ids[0] on */
 typedef struct { u32 left, a, b; int32_t rank; } Offer;
@@ -35,8 +35,9 @@ typedef struct {
     u64 *sieve;  /* a bit for the hash of every pair that merges: most don't, and this fits into a nearer cache */
     int32_t *byte_ranks; /* of two bytes, by their values */
     u32 *new_ids; /* by rank */
-    Known *whole; /* tokens of up to 15 bytes that encode as themselves */
-    u64 merge_shift, sieve_shift, whole_shift;
+    u64 merge_shift, sieve_shift;
+    u32 *whole; /* tokens of up to 15 bytes that encode as themselves */
+    u32 whole_n;
     u32 byte_ids[256];
     u32 tokens; /* specials are behind these */
     u8 *spelled;
@@ -53,51 +54,72 @@ static inline u64 pair_hash(u32 a, u32 b) {
     return (h ^ h >> 32) * 0xD6E8FEB86659FD93ull;
 }
 
-/* The rank of the merge of two ids, NO_RANK where there is none. */
+/* The rank of the merge of two ids, NO_RANK where there is none. But for a rare second probe no branch depends on the text:
+ * half of them would be mispredicted. */
 static inline int32_t rank_of(const Core *core, u32 a, u32 b) {
-    u64 hash = pair_hash(a, b), bit = hash >> core->sieve_shift;
-    if (!(core->sieve[bit >> 6] >> (bit & 63) & 1)) return NO_RANK;
-    u64 pair = (u64)a << ID_BITS | b, i = hash >> core->merge_shift, mask = ~0ull >> core->merge_shift;
-    for (; core->merges[i] != ~0ull; i = (i + 1) & mask)
-        if (core->merges[i] >> RANK_BITS == pair) return (int32_t)(core->merges[i] & ((1u << RANK_BITS) - 1));
-    return NO_RANK;
+    u64 hash = pair_hash(a, b), bit = hash >> core->sieve_shift, pair = (u64)a << ID_BITS | b, mask = ~0ull >> core->merge_shift;
+    u64 maybe = core->sieve[bit >> 6] >> (bit & 63) & 1, i = hash >> core->merge_shift;
+    u64 found = core->merges[i ^ ((i ^ (mask + 1)) & (maybe - 1))]; /* an empty place where the sieve says no */
+    while (found >> RANK_BITS != pair && found != ~0ull) found = core->merges[i = (i + 1) & mask];
+    return (int32_t)(found & NO_RANK);
 }
 
-/* All merges of a word of up to 64 bytes, the first learned first, the leftmost of several; ids to out, their number. An
- * offer is the rank with the place below it in one number, so that the smallest is the one to take. */
-static size_t merge_short(const Core *core, const u8 *word, size_t n, u32 *out) {
+/* A word of up to 64 bytes that is being merged. An offer is the rank of a pair's merge with its place below it in one number,
+ * so that the smallest is the one to take: the first learned, the leftmost of several. */
+typedef struct {
+    u64 alive; /* bit i: ids[i] is there */
+    size_t width;
     u32 ids[LONGEST_KNOWN];
     int32_t offers[LONGEST_KNOWN];
-    u64 alive = ~0ull >> (64 - n); /* bit i: ids[i] is there */
-    size_t width = (n + 7) & ~(size_t)7;
-    for (size_t i = 0; i < n; i++) ids[i] = core->byte_ids[word[i]];
-    for (size_t i = 0; i + 1 < n; i++) offers[i] = core->byte_ranks[word[i] << 8 | word[i + 1]] << 6 | (int32_t)i;
-    for (size_t i = n - 1; i < width; i++) offers[i] = INT32_MAX;
-    for (;;) {
-        int32_t least[8] = {INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX};
-        for (size_t i = 0; i < width; i += 8)
-            for (int k = 0; k < 8; k++) least[k] = offers[i + k] < least[k] ? offers[i + k] : least[k];
-        for (int k = 0; k < 4; k++) least[k] = least[k + 4] < least[k] ? least[k + 4] : least[k];
-        for (int k = 0; k < 2; k++) least[k] = least[k + 2] < least[k] ? least[k + 2] : least[k];
-        int32_t best = least[1] < least[0] ? least[1] : least[0];
-        if (best >= NO_RANK << 6) break;
-        int i = best & 63;
-        u64 behind = alive & ~1ull << i;
-        int j = FIRST_BIT(behind);
-        alive &= ~(1ull << j);
-        behind &= behind - 1;
-        ids[i] = core->new_ids[best >> 6];
-        offers[j] = offers[i] = INT32_MAX;
-        if (behind) offers[i] = rank_of(core, ids[i], ids[FIRST_BIT(behind)]) << 6 | i;
-        u64 before = alive & ((1ull << i) - 1);
-        if (before) {
-            int h = LAST_BIT(before);
-            offers[h] = rank_of(core, ids[h], ids[i]) << 6 | h;
-        }
+} Job;
+
+static void begin(const Core *core, Job *job, const u8 *word, size_t n) {
+    job->alive = ~0ull >> (64 - n);
+    job->width = (n + 7) & ~(size_t)7;
+    for (size_t i = 0; i < n; i++) job->ids[i] = core->byte_ids[word[i]];
+    for (size_t i = 0; i + 1 < n; i++) job->offers[i] = core->byte_ranks[word[i] << 8 | word[i + 1]] << 6 | (int32_t)i;
+    for (size_t i = n - 1; i < job->width; i++) job->offers[i] = INT32_MAX;
+}
+
+/* One merge; 0 where there is none left. */
+static inline int step(const Core *core, Job *job) {
+    int32_t *offers = job->offers, least[8];
+    u32 *ids = job->ids;
+    memcpy(least, offers, sizeof least);
+    for (size_t i = 8; i < job->width; i += 8)
+        for (int k = 0; k < 8; k++) least[k] = offers[i + k] < least[k] ? offers[i + k] : least[k];
+    for (int k = 0; k < 4; k++) least[k] = least[k + 4] < least[k] ? least[k + 4] : least[k];
+    for (int k = 0; k < 2; k++) least[k] = least[k + 2] < least[k] ? least[k + 2] : least[k];
+    int32_t best = least[1] < least[0] ? least[1] : least[0];
+    if (best >= NO_RANK << 6) return 0;
+    int i = best & 63;
+    u64 behind = job->alive & ~1ull << i;
+    int j = FIRST_BIT(behind);
+    job->alive &= ~(1ull << j);
+    behind &= behind - 1;
+    ids[i] = core->new_ids[best >> 6];
+    offers[j] = offers[i] = INT32_MAX;
+    if (behind) offers[i] = rank_of(core, ids[i], ids[FIRST_BIT(behind)]) << 6 | i;
+    u64 before = job->alive & ((1ull << i) - 1);
+    if (before) {
+        int h = LAST_BIT(before);
+        offers[h] = rank_of(core, ids[h], ids[i]) << 6 | h;
     }
-    size_t count = 0;
-    for (; alive; alive &= alive - 1) out[count++] = ids[FIRST_BIT(alive)];
+    return 1;
+}
+
+static u32 finish(const Job *job, u32 *out) {
+    u32 count = 0;
+    for (u64 alive = job->alive; alive; alive &= alive - 1) out[count++] = job->ids[FIRST_BIT(alive)];
     return count;
+}
+
+/* All merges of a word of up to 64 bytes: its ids to out, their number. */
+static u32 merge_short(const Core *core, const u8 *word, size_t n, u32 *out) {
+    Job job;
+    begin(core, &job, word, n);
+    while (step(core, &job)) {}
+    return finish(&job, out);
 }
 
 static int before(const Offer *x, const Offer *y) { return x->rank != y->rank ? x->rank < y->rank : x->left < y->left; }
@@ -157,15 +179,35 @@ static int merge_long(const Core *core, State *state, const u8 *word, size_t len
 
 /* ------------------------------------------------------------------------------------------------ encoding */
 
-static State *new_state(void) {
-    State *state = calloc(1, sizeof(State));
-    if (state && (state->owned = calloc(2 * SETS + 2, sizeof(Known))))
-        state->known = (Known *)(((uintptr_t)state->owned + 63) & ~(uintptr_t)63);
-    if (state && !state->owned) {
-        free(state);
-        state = NULL;
+static inline Known *set_of(const State *state, u64 hash) { return &state->known[2 * (hash & (SETS - 1))]; }
+
+/* Where the ids of a remembered word are in rest, behind the bytes of a long one. */
+static inline u32 *ids_in(const State *state, const Known *known) {
+    u64 length = known->key.hi >> 56 > INLINE_WORD ? (u32)known->key.hi : 0;
+    return state->rest.at + known->ids[0] + (length + 3) / 4;
+}
+
+/* Remember what a word of up to 64 bytes becomes, in place of its set's older one. */
+static int remember(State *state, Key key, u64 hash, const u8 *word, size_t n, const u32 *ids, u32 count) {
+    Known new = {key, count, {0, 0, 0}};
+    if (count > 3 || n > INLINE_WORD) {
+        if (state->rest.n > MOST_REST) {
+            memset(state->known, 0, 2 * SETS * sizeof(Known));
+            state->rest.n = 0;
+        }
+        new.ids[0] = (u32)state->rest.n;
+        if (RESERVE(state->rest, (n + 3) / 4 + count)) return -1;
+        u32 *to = ids_in(state, &new);
+        if (n > INLINE_WORD) memcpy(state->rest.at + new.ids[0], word, n);
+        memcpy(to, ids, count * sizeof *to);
+        state->rest.n = (size_t)(to - state->rest.at) + count;
+    } else {
+        memcpy(new.ids, ids, count * sizeof *ids);
     }
-    return state;
+    Known *set = set_of(state, hash);
+    set[1] = set[0];
+    set[0] = new;
+    return 0;
 }
 
 static void free_state(State *state) {
@@ -173,93 +215,95 @@ static void free_state(State *state) {
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
 }
 
-static inline const Known *find_whole(const Core *core, Key key, u64 hash) {
-    u64 i = hash >> core->whole_shift, mask = ~0ull >> core->whole_shift;
-    for (; core->whole[i].count; i = (i + 1) & mask)
-        if (core->whole[i].key.lo == key.lo && core->whole[i].key.hi == key.hi) return &core->whole[i];
-    return NULL;
+/* A new state. It remembers the tokens that a word of the same bytes becomes, as far as there is room; most common words
+ * are such tokens. */
+static State *new_state(const Core *core) {
+    State *state = calloc(1, sizeof(State));
+    if (!state) return NULL;
+    if (!(state->owned = calloc(2 * SETS + 2, sizeof(Known)))) {
+        free_state(state);
+        return NULL;
+    }
+    state->known = (Known *)(((uintptr_t)state->owned + 63) & ~(uintptr_t)63);
+    const u8 *end = core->spelled + core->offsets[core->tokens];
+    for (u32 i = core->whole_n; i-- > 0;) { /* the first learned last, so that they stay */
+        u32 id = core->whole[i];
+        const u8 *token = core->spelled + core->offsets[id];
+        size_t n = core->offsets[id + 1] - core->offsets[id];
+        Key key = key_of(token, n, end);
+        remember(state, key, key_hash(key), token, n, &id, 1);
+    }
+    return state;
 }
 
-/* Where the ids of a remembered word are in rest, behind the bytes of a long one. */
-static inline u32 *ids_in(State *state, const Known *known) {
-    u64 length = known->key.hi >> 56 > INLINE_WORD ? (u32)known->key.hi : 0;
-    return state->rest.at + known->ids[0] + (length + 3) / 4;
-}
+typedef struct { const u8 *at; size_t n; Key key; u64 hash; } Piece;
 
-/* The ids of a word that is not remembered, to out, where there is room; it is from now on, in place of the set's older one. */
-static int learn_word(const Core *core, State *state, Key key, u64 hash, const u8 *word, size_t n, u32 *out) {
-    Known new = {key, 1, {0, 0, 0}};
-    const Known *whole = n <= INLINE_WORD ? find_whole(core, key, hash) : NULL;
-    if (whole) {
-        out[0] = new.ids[0] = whole->ids[0];
-    } else {
-        new.count = (u32)merge_short(core, word, n, out);
-        for (u32 i = 0; i < 3; i++) new.ids[i] = i < new.count ? out[i] : 0;
-        if (new.count > 3 || n > INLINE_WORD) {
-            if (state->rest.n > MOST_REST) {
-                memset(state->known, 0, 2 * SETS * sizeof(Known));
-                state->rest.n = 0;
+static inline int is_at(const Known *known, Key key) { return known->key.lo == key.lo && known->key.hi == key.hi; }
+
+#define BATCH 64 /* words that are cut off before the first is looked up */
+#define JOBS 4   /* words that are merged by turns: each waits for memory most of the time */
+
+/* Merge those of the pieces that are not remembered, and remember them. */
+static int merge_unknown(const Core *core, State *state, const Piece *pieces, int n) {
+    Job jobs[JOBS];
+    const Piece *of[JOBS];
+    int busy = 0, next = 0;
+    u32 ids[LONGEST_KNOWN];
+    for (;;) {
+        for (; busy < JOBS && next < n; next++) {
+            const Piece *piece = &pieces[next];
+            const Known *set = set_of(state, piece->hash);
+            if (is_at(set, piece->key) || is_at(set + 1, piece->key) || piece->n > LONGEST_KNOWN) continue;
+            begin(core, &jobs[busy], piece->at, piece->n);
+            of[busy++] = piece;
+        }
+        if (!busy) return 0;
+        for (int k = 0; k < busy; k++) {
+            if (step(core, &jobs[k])) continue;
+            u32 count = finish(&jobs[k], ids);
+            if (remember(state, of[k]->key, of[k]->hash, of[k]->at, of[k]->n, ids, count)) return -1;
+            busy--;
+            if (k < busy) {
+                memcpy(&jobs[k], &jobs[busy], sizeof(Job));
+                of[k--] = of[busy];
             }
-            new.ids[0] = (u32)state->rest.n;
-            if (RESERVE(state->rest, (n + 3) / 4 + new.count)) return -1;
-            u32 *ids = ids_in(state, &new);
-            if (n > INLINE_WORD) memcpy(state->rest.at + new.ids[0], word, n);
-            memcpy(ids, out, new.count * sizeof *ids);
-            state->rest.n = (size_t)(ids - state->rest.at) + new.count;
         }
     }
-    Known *set = &state->known[2 * (hash & (SETS - 1))];
-    set[1] = set[0];
-    set[0] = new;
-    state->out.n += new.count;
-    return 0;
 }
 
 /* The ids of a word of up to 64 bytes, added to state->out, where there is room. */
-static inline int encode_word(const Core *core, State *state, Key key, u64 hash, const u8 *word, size_t n) {
+static inline void look_up(const Core *core, State *state, const Piece *piece) {
     u32 *out = state->out.at + state->out.n;
-    Known *known = &state->known[2 * (hash & (SETS - 1))];
-    if (known->key.lo != key.lo || known->key.hi != key.hi) {
-        if (known[1].key.lo != key.lo || known[1].key.hi != key.hi) return learn_word(core, state, key, hash, word, n, out);
+    Known *known = set_of(state, piece->hash);
+    if (!is_at(known, piece->key)) {
         Known other = known[0]; /* the one asked for last is the newer one */
         known[0] = known[1];
         known[1] = other;
     }
-    if (n > INLINE_WORD && memcmp(state->rest.at + known->ids[0], word, n)) return learn_word(core, state, key, hash, word, n, out);
-    if (known->count <= 3 && n <= INLINE_WORD) {
-        memcpy(out, known->ids, sizeof known->ids); /* three moves instead of a loop; what is too much is overwritten */
-    } else {
-        memcpy(out, ids_in(state, known), known->count * sizeof *out);
+    if (!is_at(known, piece->key) || (piece->n > INLINE_WORD && memcmp(state->rest.at + known->ids[0], piece->at, piece->n))) {
+        state->out.n += merge_short(core, piece->at, piece->n, out); /* forgotten again, or another one with the same hash */
+        return;
     }
+    if (known->count <= 3 && piece->n <= INLINE_WORD) memcpy(out, known->ids, sizeof known->ids); /* the next one overwrites */
+    else memcpy(out, ids_in(state, known), known->count * sizeof *out);
     state->out.n += known->count;
-    return 0;
 }
 
-#define BATCH 32 /* words */
-
 static int encode(const Core *core, State *state, const u8 *p, const u8 *end) {
-    const u8 *words[BATCH + 1];
-    Key keys[BATCH];
-    u64 hashes[BATCH];
+    Piece pieces[BATCH];
     while (p < end) {
         int n = 0;
         for (; n < BATCH && p < end; n++) {
             const u8 *q = word_end(core->table, p, end);
-            words[n] = p;
-            keys[n] = key_of(p, (size_t)(q - p), end);
-            hashes[n] = key_hash(keys[n]);
-            PREFETCH(&state->known[2 * (hashes[n] & (SETS - 1))]);
+            Key key = key_of(p, (size_t)(q - p), end);
+            pieces[n] = (Piece){p, (size_t)(q - p), key, key_hash(key)};
+            PREFETCH(set_of(state, pieces[n].hash));
             p = q;
         }
-        words[n] = p;
-        if (RESERVE(state->out, BATCH * LONGEST_KNOWN)) return -1;
+        if (merge_unknown(core, state, pieces, n) || RESERVE(state->out, BATCH * LONGEST_KNOWN)) return -1;
         for (int i = 0; i < n; i++) {
-            size_t length = (size_t)(words[i + 1] - words[i]);
-            if (length <= LONGEST_KNOWN) {
-                if (encode_word(core, state, keys[i], hashes[i], words[i], length)) return -1;
-            } else if (merge_long(core, state, words[i], length) || RESERVE(state->out, BATCH * LONGEST_KNOWN)) {
-                return -1;
-            }
+            if (pieces[i].n <= LONGEST_KNOWN) look_up(core, state, &pieces[i]);
+            else if (merge_long(core, state, pieces[i].at, pieces[i].n) || RESERVE(state->out, BATCH * LONGEST_KNOWN)) return -1;
         }
     }
     return 0;
@@ -291,7 +335,7 @@ static int core_merges(Core *core, const u8 *merges, size_t count) {
     while (places < 2 * count + 2) places *= 2;
     core->merge_shift = shift_for(places);
     core->sieve_shift = shift_for(8 * places);
-    core->merges = malloc(places * sizeof(u64));
+    core->merges = malloc((places + 1) * sizeof(u64));
     core->sieve = calloc(8 * places / 64, sizeof(u64));
     core->byte_ranks = malloc(65536 * sizeof(int32_t));
     core->new_ids = malloc((count + 1) * sizeof(u32));
@@ -299,7 +343,7 @@ static int core_merges(Core *core, const u8 *merges, size_t count) {
         PyErr_NoMemory();
         return -1;
     }
-    memset(core->merges, 0xFF, places * sizeof(u64));
+    memset(core->merges, 0xFF, (places + 1) * sizeof(u64));
     for (size_t rank = 0; rank < count; rank++) {
         u32 three[3];
         memcpy(three, merges + rank * sizeof three, sizeof three);
@@ -318,26 +362,18 @@ static int core_merges(Core *core, const u8 *merges, size_t count) {
     return 0;
 }
 
-/* The table of tokens that a word of the same bytes becomes. There may be others, which no text gives. */
+/* The tokens that a word of the same bytes becomes. There may be others, which no text gives. */
 static int core_whole(Core *core) {
-    u64 places = 64;
-    while (places < 2 * (u64)core->tokens + 2) places *= 2;
-    core->whole_shift = shift_for(places);
-    core->whole = calloc(places, sizeof(Known));
+    core->whole = malloc((core->tokens + 1) * sizeof(u32));
     if (!core->whole) {
         PyErr_NoMemory();
         return -1;
     }
-    const u8 *end = core->spelled + core->offsets[core->tokens];
     for (u32 id = 0; id < core->tokens; id++) {
-        const u8 *token = core->spelled + core->offsets[id];
         size_t n = core->offsets[id + 1] - core->offsets[id];
         u32 ids[LONGEST_KNOWN];
-        if (!n || n > INLINE_WORD || merge_short(core, token, n, ids) != 1 || ids[0] != id) continue;
-        Key key = key_of(token, n, end);
-        u64 at = key_hash(key) >> core->whole_shift;
-        while (core->whole[at].count) at = (at + 1) & (places - 1);
-        core->whole[at] = (Known){key, 1, {id, 0, 0}};
+        if (n && n <= INLINE_WORD && merge_short(core, core->spelled + core->offsets[id], n, ids) == 1 && ids[0] == id)
+            core->whole[core->whole_n++] = id;
     }
     return 0;
 }
@@ -354,7 +390,7 @@ static int core_init(PyObject *self, PyObject *args, PyObject *kwargs) {
         return -1;
     }
     size_t count = (size_t)merges.len / (3 * sizeof(u32)), total = 0, n = (size_t)PyList_GET_SIZE(tokens);
-    int good = table.len == CLASSES && n >= 256 && n < 1u << ID_BITS && count < 1u << RANK_BITS;
+    int good = table.len == CLASSES && n >= 256 && n < 1u << ID_BITS && count < NO_RANK;
     core->tokens = good ? (u32)n : 0;
     for (u32 i = 0; i < core->tokens; i++) {
         good = good && PyBytes_Check(PyList_GET_ITEM(tokens, i));
@@ -385,7 +421,9 @@ static int core_init(PyObject *self, PyObject *args, PyObject *kwargs) {
         if (!(core->numbers[i] = PyLong_FromUnsignedLong(i))) goto done;
     }
     core->offsets[core->tokens] = at;
-    core->ready = !core_merges(core, merges.buf, count) && !core_whole(core);
+    if (core_merges(core, merges.buf, count) || core_whole(core)) goto done;
+    if (!(core->states = new_state(core))) PyErr_NoMemory();
+    else core->ready = 1;
 done:
     PyBuffer_Release(&table);
     PyBuffer_Release(&merges);
@@ -401,7 +439,7 @@ static int is_ready(const Core *core) {
 static State *borrow(Core *core) {
     State *state = core->states;
     if (state) core->states = state->next;
-    else if (!(state = new_state())) PyErr_NoMemory();
+    else if (!(state = new_state(core))) PyErr_NoMemory();
     return state;
 }
 
