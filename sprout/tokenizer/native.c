@@ -8,7 +8,7 @@
 
 #include "native.h"
 
-#define LONGEST_KNOWN 64     /* bytes of a word that is remembered, and merged without a heap */
+#define LONGEST_KNOWN 62     /* bytes of a word that is remembered, and merged without a heap */
 #define SETS (1u << 17)      /* of two remembered words each: 8 MB */
 #define MOST_REST (1u << 22) /* numbers in `rest`, 16 MB: past that all words are forgotten */
 #define ID_BITS 21
@@ -34,8 +34,8 @@ typedef struct {
     u64 *merges; /* open addressing: left id, right id, rank; all ones where there is none */
     u64 *sieve;  /* a bit for the hash of every pair that merges: most don't, and this fits into a nearer cache */
     int32_t *byte_ranks; /* of two bytes, by their values */
-    u32 *new_ids; /* by rank */
-    u64 merge_shift, sieve_shift;
+    u32 *new_ids; /* by rank; NULL: rank + 256 */
+    u64 merge_mask, sieve_mask;
     u32 *whole; /* tokens of up to 15 bytes that encode as themselves */
     u32 whole_n;
     u32 byte_ids[256];
@@ -49,72 +49,89 @@ typedef struct {
 
 /* ------------------------------------------------------------------------------------------------ merging */
 
-static inline u64 pair_hash(u32 a, u32 b) {
-    u64 h = ((u64)a << ID_BITS | b) * 0x9E3779B97F4A7C15ull;
-    return (h ^ h >> 32) * 0xD6E8FEB86659FD93ull;
-}
+static inline u64 pair_of(u32 a, u32 b) { return (u64)a << ID_BITS | b; }
+
+static inline u64 merge_place(const Core *core, u64 pair) { return pair * 0x9E3779B97F4A7C15ull >> 40 & core->merge_mask; }
+
+static inline u64 sieve_bit(const Core *core, u64 pair) { return pair * 0x9E3779B97F4A7C15ull >> 28 & core->sieve_mask; }
 
 /* The rank of the merge of two ids, NO_RANK where there is none. But for a rare second probe no branch depends on the text:
- * half of them would be mispredicted. */
+ * every other would be mispredicted, and only when its data have come from memory. */
 static inline int32_t rank_of(const Core *core, u32 a, u32 b) {
-    u64 hash = pair_hash(a, b), bit = hash >> core->sieve_shift, pair = (u64)a << ID_BITS | b, mask = ~0ull >> core->merge_shift;
-    u64 maybe = core->sieve[bit >> 6] >> (bit & 63) & 1, i = hash >> core->merge_shift;
-    u64 found = core->merges[i ^ ((i ^ (mask + 1)) & (maybe - 1))]; /* an empty place where the sieve says no */
-    while (found >> RANK_BITS != pair && found != ~0ull) found = core->merges[i = (i + 1) & mask];
+    u64 pair = pair_of(a, b), i = merge_place(core, pair), bit = sieve_bit(core, pair);
+    u64 maybe = core->sieve[bit >> 6] >> (bit & 63) & 1;
+    u64 found = core->merges[i ^ ((i ^ (core->merge_mask + 1)) & (maybe - 1))]; /* an empty place where the sieve says no */
+    while ((found >> RANK_BITS != pair) & (found != ~0ull)) found = core->merges[i = (i + 1) & core->merge_mask];
     return (int32_t)(found & NO_RANK);
 }
 
-/* A word of up to 64 bytes that is being merged. An offer is the rank of a pair's merge with its place below it in one number,
- * so that the smallest is the one to take: the first learned, the leftmost of several. */
+/* A word of up to 62 bytes that is being merged. An offer is the rank of a pair's merge with its place below it in one number,
+ * so that the smallest is the one to take: the first learned, the leftmost of several. Both ends are NOBODY, which merges with
+ * none, so that there are neighbours always. */
 typedef struct {
     u64 alive; /* bit i: ids[i] is there */
     size_t width;
-    u32 ids[LONGEST_KNOWN];
-    int32_t offers[LONGEST_KNOWN];
+    u32 ids[64];
+    float offers[64]; /* positive numbers' order is that of their bits, and for floats there is an instruction for the lesser */
 } Job;
 
-static void begin(const Core *core, Job *job, const u8 *word, size_t n) {
-    job->alive = ~0ull >> (64 - n);
-    job->width = (n + 7) & ~(size_t)7;
-    for (size_t i = 0; i < n; i++) job->ids[i] = core->byte_ids[word[i]];
-    for (size_t i = 0; i + 1 < n; i++) job->offers[i] = core->byte_ranks[word[i] << 8 | word[i + 1]] << 6 | (int32_t)i;
-    for (size_t i = n - 1; i < job->width; i++) job->offers[i] = INT32_MAX;
+#define NOBODY ((1u << ID_BITS) - 1)
+#define LEAST_BITS 0x00800000 /* below are numbers that some take for 0 */
+#define NO_OFFER 3e38f
+
+static inline float offer_of(int32_t rank, size_t i) {
+    int32_t bits = (rank << 6 | (int32_t)i) + LEAST_BITS;
+    float offer;
+    memcpy(&offer, &bits, sizeof offer);
+    return offer;
 }
+
+static void begin(const Core *core, Job *job, const u8 *word, size_t n) {
+    job->alive = ~0ull >> (62 - n);
+    job->width = (n + 8) & ~(size_t)7; /* places 0 to n */
+    job->ids[0] = job->ids[n + 1] = NOBODY;
+    job->offers[0] = NO_OFFER;
+    for (size_t i = 0; i < n; i++) job->ids[i + 1] = core->byte_ids[word[i]];
+    for (size_t i = 0; i + 1 < n; i++) job->offers[i + 1] = offer_of(core->byte_ranks[word[i] << 8 | word[i + 1]], i + 1);
+    for (size_t i = n; i < job->width; i++) job->offers[i] = NO_OFFER;
+}
+
+static inline float lesser(float a, float b) { return a < b ? a : b; }
 
 /* One merge; 0 where there is none left. */
 static inline int step(const Core *core, Job *job) {
-    int32_t *offers = job->offers, least[8];
+    float *offers = job->offers, least[8];
     u32 *ids = job->ids;
     memcpy(least, offers, sizeof least);
     for (size_t i = 8; i < job->width; i += 8)
-        for (int k = 0; k < 8; k++) least[k] = offers[i + k] < least[k] ? offers[i + k] : least[k];
-    for (int k = 0; k < 4; k++) least[k] = least[k + 4] < least[k] ? least[k + 4] : least[k];
-    for (int k = 0; k < 2; k++) least[k] = least[k + 2] < least[k] ? least[k + 2] : least[k];
-    int32_t best = least[1] < least[0] ? least[1] : least[0];
+        for (int k = 0; k < 8; k++) least[k] = lesser(offers[i + k], least[k]);
+    for (int k = 0; k < 4; k++) least[k] = lesser(least[k], least[k + 4]);
+    for (int k = 0; k < 2; k++) least[k] = lesser(least[k], least[k + 2]);
+    int32_t best;
+    least[0] = lesser(least[0], least[1]);
+    memcpy(&best, least, sizeof best);
+    best -= LEAST_BITS;
     if (best >= NO_RANK << 6) return 0;
     int i = best & 63;
     u64 behind = job->alive & ~1ull << i;
     int j = FIRST_BIT(behind);
     job->alive &= ~(1ull << j);
     behind &= behind - 1;
-    ids[i] = core->new_ids[best >> 6];
-    offers[j] = offers[i] = INT32_MAX;
-    if (behind) offers[i] = rank_of(core, ids[i], ids[FIRST_BIT(behind)]) << 6 | i;
-    u64 before = job->alive & ((1ull << i) - 1);
-    if (before) {
-        int h = LAST_BIT(before);
-        offers[h] = rank_of(core, ids[h], ids[i]) << 6 | h;
-    }
+    int h = LAST_BIT(job->alive & ((1ull << i) - 1));
+    u32 new = ids[i] = core->new_ids ? core->new_ids[best >> 6] : (u32)(best >> 6) + 256;
+    offers[j] = NO_OFFER;
+    offers[i] = offer_of(rank_of(core, new, ids[FIRST_BIT(behind)]), (size_t)i);
+    offers[h] = offer_of(rank_of(core, ids[h], new), (size_t)h);
     return 1;
 }
 
 static u32 finish(const Job *job, u32 *out) {
     u32 count = 0;
-    for (u64 alive = job->alive; alive; alive &= alive - 1) out[count++] = job->ids[FIRST_BIT(alive)];
+    for (u64 alive = job->alive & (job->alive - 1); alive & (alive - 1); alive &= alive - 1) out[count++] = job->ids[FIRST_BIT(alive)];
     return count;
 }
 
-/* All merges of a word of up to 64 bytes: its ids to out, their number. */
+/* All merges of a word of up to 62 bytes: its ids to out, their number. */
 static u32 merge_short(const Core *core, const u8 *word, size_t n, u32 *out) {
     Job job;
     begin(core, &job, word, n);
@@ -166,7 +183,7 @@ static int merge_long(const Core *core, State *state, const u8 *word, size_t len
         Offer m = take(state);
         u32 i = m.left, j = right[i];
         if (ids[i] != m.a || j >= n || ids[j] != m.b) continue; /* one of the two was merged otherwise since */
-        ids[i] = core->new_ids[m.rank];
+        ids[i] = core->new_ids ? core->new_ids[m.rank] : (u32)m.rank + 256;
         ids[j] = UINT32_MAX;
         right[i] = right[j];
         if (right[j] < n) left[right[j]] = i;
@@ -187,7 +204,7 @@ static inline u32 *ids_in(const State *state, const Known *known) {
     return state->rest.at + known->ids[0] + (length + 3) / 4;
 }
 
-/* Remember what a word of up to 64 bytes becomes, in place of its set's older one. */
+/* Remember what a word of up to 62 bytes becomes, in place of its set's older one. */
 static int remember(State *state, Key key, u64 hash, const u8 *word, size_t n, const u32 *ids, u32 count) {
     Known new = {key, count, {0, 0, 0}};
     if (count > 3 || n > INLINE_WORD) {
@@ -241,37 +258,16 @@ typedef struct { const u8 *at; size_t n; Key key; u64 hash; } Piece;
 static inline int is_at(const Known *known, Key key) { return known->key.lo == key.lo && known->key.hi == key.hi; }
 
 #define BATCH 64 /* words that are cut off before the first is looked up */
-#define JOBS 4   /* words that are merged by turns: each waits for memory most of the time */
 
-/* Merge those of the pieces that are not remembered, and remember them. */
-static int merge_unknown(const Core *core, State *state, const Piece *pieces, int n) {
-    Job jobs[JOBS];
-    const Piece *of[JOBS];
-    int busy = 0, next = 0;
-    u32 ids[LONGEST_KNOWN];
-    for (;;) {
-        for (; busy < JOBS && next < n; next++) {
-            const Piece *piece = &pieces[next];
-            const Known *set = set_of(state, piece->hash);
-            if (is_at(set, piece->key) || is_at(set + 1, piece->key) || piece->n > LONGEST_KNOWN) continue;
-            begin(core, &jobs[busy], piece->at, piece->n);
-            of[busy++] = piece;
-        }
-        if (!busy) return 0;
-        for (int k = 0; k < busy; k++) {
-            if (step(core, &jobs[k])) continue;
-            u32 count = finish(&jobs[k], ids);
-            if (remember(state, of[k]->key, of[k]->hash, of[k]->at, of[k]->n, ids, count)) return -1;
-            busy--;
-            if (k < busy) {
-                memcpy(&jobs[k], &jobs[busy], sizeof(Job));
-                of[k--] = of[busy];
-            }
-        }
-    }
+/* Merge a piece that is not remembered, and remember it. */
+static int merge_unknown(const Core *core, State *state, const Piece *piece) {
+    const Known *set = set_of(state, piece->hash);
+    if (is_at(set, piece->key) || is_at(set + 1, piece->key) || piece->n > LONGEST_KNOWN) return 0;
+    u32 ids[LONGEST_KNOWN], count = merge_short(core, piece->at, piece->n, ids);
+    return remember(state, piece->key, piece->hash, piece->at, piece->n, ids, count);
 }
 
-/* The ids of a word of up to 64 bytes, added to state->out, where there is room. */
+/* The ids of a word of up to 62 bytes, added to state->out, where there is room. */
 static inline void look_up(const Core *core, State *state, const Piece *piece) {
     u32 *out = state->out.at + state->out.n;
     Known *known = set_of(state, piece->hash);
@@ -300,7 +296,9 @@ static int encode(const Core *core, State *state, const u8 *p, const u8 *end) {
             PREFETCH(set_of(state, pieces[n].hash));
             p = q;
         }
-        if (merge_unknown(core, state, pieces, n) || RESERVE(state->out, BATCH * LONGEST_KNOWN)) return -1;
+        if (RESERVE(state->out, BATCH * LONGEST_KNOWN)) return -1;
+        for (int i = 0; i < n; i++)
+            if (merge_unknown(core, state, &pieces[i])) return -1;
         for (int i = 0; i < n; i++) {
             if (pieces[i].n <= LONGEST_KNOWN) look_up(core, state, &pieces[i]);
             else if (merge_long(core, state, pieces[i].at, pieces[i].n) || RESERVE(state->out, BATCH * LONGEST_KNOWN)) return -1;
@@ -327,14 +325,12 @@ static void core_dealloc(PyObject *self) {
     Py_DECREF(type);
 }
 
-static u64 shift_for(u64 places) { return 64 - (u64)LAST_BIT(places); }
-
 /* The tables of merges; -1 and an error where they can't be. `merges` are `count` times left, right and new id. */
 static int core_merges(Core *core, const u8 *merges, size_t count) {
     u64 places = 64;
     while (places < 2 * count + 2) places *= 2;
-    core->merge_shift = shift_for(places);
-    core->sieve_shift = shift_for(8 * places);
+    core->merge_mask = places - 1;
+    core->sieve_mask = 8 * places - 1;
     core->merges = malloc((places + 1) * sizeof(u64));
     core->sieve = calloc(8 * places / 64, sizeof(u64));
     core->byte_ranks = malloc(65536 * sizeof(int32_t));
@@ -352,10 +348,16 @@ static int core_merges(Core *core, const u8 *merges, size_t count) {
             return -1;
         }
         core->new_ids[rank] = three[2];
-        u64 hash = pair_hash(three[0], three[1]), pair = (u64)three[0] << ID_BITS | three[1], at = hash >> core->merge_shift;
+        u64 pair = pair_of(three[0], three[1]), at = merge_place(core, pair), bit = sieve_bit(core, pair);
         while (core->merges[at] != ~0ull && core->merges[at] >> RANK_BITS != pair) at = (at + 1) & (places - 1);
         core->merges[at] = pair << RANK_BITS | rank;
-        core->sieve[hash >> core->sieve_shift >> 6] |= 1ull << (hash >> core->sieve_shift & 63);
+        core->sieve[bit >> 6] |= 1ull << (bit & 63);
+    }
+    size_t plain = 0;
+    while (plain < count && core->new_ids[plain] == plain + 256) plain++;
+    if (plain == count) {
+        free(core->new_ids);
+        core->new_ids = NULL;
     }
     for (u32 a = 0; a < 256; a++)
         for (u32 b = 0; b < 256; b++) core->byte_ranks[a << 8 | b] = rank_of(core, core->byte_ids[a], core->byte_ids[b]);
@@ -390,7 +392,7 @@ static int core_init(PyObject *self, PyObject *args, PyObject *kwargs) {
         return -1;
     }
     size_t count = (size_t)merges.len / (3 * sizeof(u32)), total = 0, n = (size_t)PyList_GET_SIZE(tokens);
-    int good = table.len == CLASSES && n >= 256 && n < 1u << ID_BITS && count < NO_RANK;
+    int good = table.len == CLASSES && n >= 256 && n < NOBODY && count < NO_RANK;
     core->tokens = good ? (u32)n : 0;
     for (u32 i = 0; i < core->tokens; i++) {
         good = good && PyBytes_Check(PyList_GET_ITEM(tokens, i));
