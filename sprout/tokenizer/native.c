@@ -65,78 +65,68 @@ static inline int32_t rank_of(const Core *core, u32 a, u32 b) {
     return (int32_t)(found & NO_RANK);
 }
 
-/* A word of up to 62 bytes that is being merged. An offer is the rank of a pair's merge with its place below it in one number,
- * so that the smallest is the one to take: the first learned, the leftmost of several. Both ends are NOBODY, which merges with
- * none, so that there are neighbours always. */
-typedef struct {
-    u64 alive; /* bit i: ids[i] is there */
-    size_t width;
-    u32 ids[64];
-    float offers[64]; /* positive numbers' order is that of their bits, and for floats there is an instruction for the lesser */
-} Job;
+#define NOBODY ((1u << ID_BITS) - 1) /* an id that merges with none */
 
-#define NOBODY ((1u << ID_BITS) - 1)
-#define LEAST_BITS 0x00800000 /* below are numbers that some take for 0 */
-#define NO_OFFER 3e38f
-
-static inline float offer_of(int32_t rank, size_t i) {
-    int32_t bits = (rank << 6 | (int32_t)i) + LEAST_BITS;
-    float offer;
-    memcpy(&offer, &bits, sizeof offer);
-    return offer;
-}
-
-static void begin(const Core *core, Job *job, const u8 *word, size_t n) {
-    job->alive = ~0ull >> (62 - n);
-    job->width = (n + 8) & ~(size_t)7; /* places 0 to n */
-    job->ids[0] = job->ids[n + 1] = NOBODY;
-    job->offers[0] = NO_OFFER;
-    for (size_t i = 0; i < n; i++) job->ids[i + 1] = core->byte_ids[word[i]];
-    for (size_t i = 0; i + 1 < n; i++) job->offers[i + 1] = offer_of(core->byte_ranks[word[i] << 8 | word[i + 1]], i + 1);
-    for (size_t i = n; i < job->width; i++) job->offers[i] = NO_OFFER;
-}
-
-static inline float lesser(float a, float b) { return a < b ? a : b; }
-
-/* One merge; 0 where there is none left. */
-static inline int step(const Core *core, Job *job) {
-    float *offers = job->offers, least[8];
-    u32 *ids = job->ids;
+static inline int32_t least_of(const int32_t *offers, size_t width) {
+    int32_t least[8];
     memcpy(least, offers, sizeof least);
-    for (size_t i = 8; i < job->width; i += 8)
-        for (int k = 0; k < 8; k++) least[k] = lesser(offers[i + k], least[k]);
-    for (int k = 0; k < 4; k++) least[k] = lesser(least[k], least[k + 4]);
-    for (int k = 0; k < 2; k++) least[k] = lesser(least[k], least[k + 2]);
-    int32_t best;
-    least[0] = lesser(least[0], least[1]);
-    memcpy(&best, least, sizeof best);
-    best -= LEAST_BITS;
-    if (best >= NO_RANK << 6) return 0;
-    int i = best & 63;
-    u64 behind = job->alive & ~1ull << i;
-    int j = FIRST_BIT(behind);
-    job->alive &= ~(1ull << j);
-    behind &= behind - 1;
-    int h = LAST_BIT(job->alive & ((1ull << i) - 1));
-    u32 new = ids[i] = core->new_ids ? core->new_ids[best >> 6] : (u32)(best >> 6) + 256;
-    offers[j] = NO_OFFER;
-    offers[i] = offer_of(rank_of(core, new, ids[FIRST_BIT(behind)]), (size_t)i);
-    offers[h] = offer_of(rank_of(core, ids[h], new), (size_t)h);
-    return 1;
+    for (size_t i = 8; i < width; i += 8)
+        for (int k = 0; k < 8; k++) least[k] = offers[i + k] < least[k] ? offers[i + k] : least[k];
+    for (int k = 0; k < 4; k++) least[k] = least[k + 4] < least[k] ? least[k + 4] : least[k];
+    for (int k = 0; k < 2; k++) least[k] = least[k + 2] < least[k] ? least[k + 2] : least[k];
+    return least[1] < least[0] ? least[1] : least[0];
 }
 
-static u32 finish(const Job *job, u32 *out) {
+/* All merges of a word of up to 62 bytes: its ids to out, their number. An offer is the rank of a pair's merge with the pair's
+ * place below it in one number, so that the smallest is the one to take: the first learned, the leftmost of several. Both
+ * ends are NOBODY, so that there are neighbours always. `width` is more than n, a multiple of 8, and as many bytes can be
+ * read and ids written: where it is a constant no loop's end depends on the word. */
+static inline u32 merge_within(const Core *core, const u8 *word, size_t n, u32 *out, size_t width) {
+    u64 alive = ~0ull >> (62 - n); /* bit i: ids[i] is there */
+    u32 ids[65];
+    int32_t offers[64];
+    ids[0] = NOBODY;
+    for (size_t i = 0; i < width; i++) ids[i + 1] = core->byte_ids[word[i]];
+    ids[n + 1] = NOBODY;
+    offers[0] = INT32_MAX;
+    for (size_t i = 1; i < width; i++) {
+        int32_t offer = core->byte_ranks[word[i - 1] << 8 | word[i]] << 6 | (int32_t)i;
+        offers[i] = i < n ? offer : INT32_MAX;
+    }
+    int32_t best = least_of(offers, width);
+    while (best < NO_RANK << 6) {
+        int i = best & 63;
+        u64 behind = alive & ~1ull << i;
+        int j = FIRST_BIT(behind), h = LAST_BIT(alive & ((1ull << i) - 1));
+        alive &= ~(1ull << j);
+        behind &= behind - 1;
+        u32 new = ids[i] = core->new_ids ? core->new_ids[best >> 6] : (u32)(best >> 6) + 256;
+        offers[h] = offers[i] = offers[j] = INT32_MAX;
+        /* The two new offers and the least of the others need not wait for each other. */
+        int32_t right = rank_of(core, new, ids[FIRST_BIT(behind)]) << 6 | i;
+        int32_t left = rank_of(core, ids[h], new) << 6 | h;
+        best = least_of(offers, width);
+        offers[i] = right;
+        offers[h] = left;
+        right = left < right ? left : right;
+        best = right < best ? right : best;
+    }
     u32 count = 0;
-    for (u64 alive = job->alive & (job->alive - 1); alive & (alive - 1); alive &= alive - 1) out[count++] = job->ids[FIRST_BIT(alive)];
+    for (size_t i = 1; i <= width; i++) {
+        out[count] = ids[i];
+        count += i <= n && alive >> i & 1;
+    }
     return count;
 }
 
-/* All merges of a word of up to 62 bytes: its ids to out, their number. */
 static u32 merge_short(const Core *core, const u8 *word, size_t n, u32 *out) {
-    Job job;
-    begin(core, &job, word, n);
-    while (step(core, &job)) {}
-    return finish(&job, out);
+    u8 padded[LONGEST_KNOWN + 2] = {0};
+    if (n <= INLINE_WORD) {
+        memcpy(padded, word, n);
+        return merge_within(core, padded, n, out, 16);
+    }
+    memcpy(padded, word, n);
+    return merge_within(core, padded, n, out, (n + 8) & ~(size_t)7);
 }
 
 static int before(const Offer *x, const Offer *y) { return x->rank != y->rank ? x->rank < y->rank : x->left < y->left; }
@@ -263,7 +253,9 @@ static inline int is_at(const Known *known, Key key) { return known->key.lo == k
 static int merge_unknown(const Core *core, State *state, const Piece *piece) {
     const Known *set = set_of(state, piece->hash);
     if (is_at(set, piece->key) || is_at(set + 1, piece->key) || piece->n > LONGEST_KNOWN) return 0;
-    u32 ids[LONGEST_KNOWN], count = merge_short(core, piece->at, piece->n, ids);
+    u32 ids[LONGEST_KNOWN + 2];
+    u32 count = piece->n <= INLINE_WORD ? merge_within(core, (const u8 *)&piece->key, piece->n, ids, 16)
+                                        : merge_short(core, piece->at, piece->n, ids);
     return remember(state, piece->key, piece->hash, piece->at, piece->n, ids, count);
 }
 
@@ -296,12 +288,12 @@ static int encode(const Core *core, State *state, const u8 *p, const u8 *end) {
             PREFETCH(set_of(state, pieces[n].hash));
             p = q;
         }
-        if (RESERVE(state->out, BATCH * LONGEST_KNOWN)) return -1;
+        if (RESERVE(state->out, BATCH * (LONGEST_KNOWN + 2))) return -1;
         for (int i = 0; i < n; i++)
             if (merge_unknown(core, state, &pieces[i])) return -1;
         for (int i = 0; i < n; i++) {
             if (pieces[i].n <= LONGEST_KNOWN) look_up(core, state, &pieces[i]);
-            else if (merge_long(core, state, pieces[i].at, pieces[i].n) || RESERVE(state->out, BATCH * LONGEST_KNOWN)) return -1;
+            else if (merge_long(core, state, pieces[i].at, pieces[i].n) || RESERVE(state->out, BATCH * (LONGEST_KNOWN + 2))) return -1;
         }
     }
     return 0;
@@ -373,7 +365,7 @@ static int core_whole(Core *core) {
     }
     for (u32 id = 0; id < core->tokens; id++) {
         size_t n = core->offsets[id + 1] - core->offsets[id];
-        u32 ids[LONGEST_KNOWN];
+        u32 ids[LONGEST_KNOWN + 2];
         if (n && n <= INLINE_WORD && merge_short(core, core->spelled + core->offsets[id], n, ids) == 1 && ids[0] == id)
             core->whole[core->whole_n++] = id;
     }
