@@ -67,8 +67,9 @@ def languages(data: Path) -> list[str]:
 
 
 def english(data: Path) -> list[str]:
-    """Three novels, a document each chapter."""
-    return documents(data / "text" / "eltec_eng" / "data" / "validation-00000-of-00001.parquet")
+    """33 novels, a document each chapter."""
+    folder = data / "text" / "eltec_eng" / "data"
+    return [text for file in sorted(folder.glob("*.parquet")) for text in documents(file)]
 
 
 def code() -> list[str]:
@@ -91,9 +92,9 @@ def cut(texts: list[str], size: int) -> list[str]:
 
 def mixed(data: Path) -> list[str]:
     """A quarter each, by characters: languages (the same share of every one), English, chats, code."""
-    some = 1_500_000
+    some = 3_500_000
     tongues = languages(data)
-    chats = documents(data / "chat" / "oasst_en_100_tree.jsonl") + documents(data / "chat" / "sgd_dev.jsonl")
+    chats = [text for file in sorted((data / "chat").glob("*.jsonl")) for text in documents(file)]
     parts = [[t[: some // len(tongues)] for t in tongues], cut(english(data), some), cut(chats, some), cut(code(), some)]
     return [text for part in parts for text in part]
 
@@ -167,14 +168,17 @@ def row(what: str, contender: str, text: str, value: float | None, unit: str, ra
     return {"what": what, "contender": contender, "text": text, "value": value, "unit": unit, "ratio": ratio, "note": note}
 
 
-def race(what: str, text: str, size: float, makes: dict[str, Make], texts: list[str], rounds: int, peer: str) -> list[Row]:
-    """MB/s of every contender. Its ids are compared with the peer's; those that differ are counted in the note."""
+def race(
+    what: str, text: str, makes: dict[str, Make], texts: list[str], rounds: int, peer: str, once: tuple[str, ...] = ()
+) -> list[Row]:
+    """MB/s of every contender, those in `once` in the first round only. Its ids are compared with the peer's; those that differ are counted in the note."""
+    size = megabytes(texts)
     best: dict[str, float] = {}
     notes: dict[str, str] = {}
-    want = [list(ids) for ids in makes[peer]()(texts)]
+    want = [np.array(ids, np.uint32) for ids in makes[peer]()(texts)]
     for turn in range(rounds):
         for name, make in makes.items():
-            if name in notes and name not in best:
+            if (name in notes and name not in best) or (turn and name in once):
                 continue
             try:
                 encode = make()
@@ -186,7 +190,7 @@ def race(what: str, text: str, size: float, makes: dict[str, Make], texts: list[
                 continue
             best[name] = min(took, best.get(name, took))
             if turn == 0:
-                wrong = sum(list(g) != w for g, w in zip(got, want, strict=True))
+                wrong = sum(not np.array_equal(g, w) for g, w in zip(got, want, strict=True))
                 notes[name] = f"{wrong} of {len(want)} documents differ" if wrong else ""
             del got
     return [
@@ -196,8 +200,11 @@ def race(what: str, text: str, size: float, makes: dict[str, Make], texts: list[
 
 
 # --------------------------------------------------------------------------------------------------------- measurements
-def encoding(data: Path, rounds: int = 3, slow: bool = True) -> list[Row]:
-    """Texts seen for the first time, on one thread: the three kinds. `slow` False leaves the slowest peer out."""
+KINDS: dict[str, Callable[[Path], list[str]]] = {"30 languages": languages, "English": english, "mixed": mixed}
+
+
+def encoding(data: Path, rounds: int = 3, slow: bool = True, kinds: tuple[str, ...] = tuple(KINDS)) -> list[Row]:
+    """Texts seen for the first time, on one thread. `slow` False leaves the slowest peer out."""
     ranks = cl100k(data)
     ours = Tokenizer.from_ranks(ranks, (), PATTERN)
     rows = []
@@ -205,8 +212,39 @@ def encoding(data: Path, rounds: int = 3, slow: bool = True) -> list[Row]:
         makes = encoders(ours, ranks, Path(folder))
         if not slow:
             del makes["tokenizers"]
-        for name, texts in (("30 languages", languages(data)), ("English", english(data)), ("mixed", mixed(data))):
-            rows += race("encode", name, megabytes(texts), makes, texts, rounds, "tiktoken")
+        for kind in kinds:
+            rows += race("encode", kind, makes, KINDS[kind](data), rounds, "tiktoken", once=("tokenizers",))
+    return rows
+
+
+def threads(data: Path, most: int = 2, rounds: int = 3) -> list[Row]:
+    """Encoding mixed text with `encode_many` on 1, 2, ... threads; the ratio is to one thread."""
+    ours = Tokenizer.from_ranks(cl100k(data), (), PATTERN)
+    texts = mixed(data)
+
+    def make(n: int) -> Encode:
+        core = anew(ours)
+        return lambda some: core.encode_many(some, n)
+
+    makes: dict[str, Make] = {f"ours, {n} threads": (lambda n=n: make(n)) for n in range(1, most + 1)}  # type: ignore[misc]
+    return race("encode", "mixed", makes, texts, rounds, "ours, 1 threads")
+
+
+def extremes(data: Path) -> list[Row]:
+    """Seconds for a million characters without an end of a word, in several ways; no peer: tiktoken 0.14 ends with a panic."""
+    ours = Tokenizer.from_ranks(cl100k(data), (), PATTERN)
+    rows = []
+    for name in ("a", " ", "\n", "é", "漢", "🦊", "ab", "!"):
+        text = name * (1_000_000 // len(name))
+        encode = anew(ours).encode_array
+        began = time.perf_counter()
+        encode(text)
+        rows.append(row("encode", "ours", f"1,000,000 characters {name!r}", time.perf_counter() - began, "s", None))
+        learner = native._native.Trainer(native.classes())
+        began = time.perf_counter()
+        learner.feed(text)
+        learner.learn(1000)
+        rows.append(row("learn", "ours", f"1,000,000 characters {name!r}", time.perf_counter() - began, "s", None))
     return rows
 
 
@@ -218,7 +256,8 @@ def decoding(data: Path, rounds: int = 5) -> list[Row]:
     ours = Tokenizer.from_ranks(ranks, (), PATTERN)
     theirs = tiktoken.Encoding("bench", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
     rows = []
-    for name, texts in (("30 languages", languages(data)), ("English", english(data)), ("mixed", mixed(data))):
+    for name, kind in KINDS.items():
+        texts = kind(data)
         arrays = [ours.encode_array(t) for t in texts]
         lists = [a.tolist() for a in arrays]
         ways: dict[str, Callable[[], list[str]]] = {
@@ -239,17 +278,19 @@ def decoding(data: Path, rounds: int = 5) -> list[Row]:
     return rows
 
 
-def learning(data: Path, vocabulary: int = 32_768, rounds: int = 1, english_only: bool = False) -> list[Row]:
-    """Seconds to learn a vocabulary. Texts are held in memory; rustbpe learns the same merges, which is checked."""
-    folder = data / "text" / "eltec_eng" / "data"
-    texts = [t for p in sorted(folder.glob("*.parquet")) for t in documents(p)] if english_only else everything(data)
+def learning(
+    data: Path, vocabulary: int = 32_768, rounds: int = 1, english_only: bool = False, threads: int = 1
+) -> list[Row]:
+    """Seconds to learn a vocabulary from texts in memory; `threads` is ours, rustbpe's are RAYON_NUM_THREADS. Which of two
+    pairs that are equally common is learned first differs: so the note says how many tokens are the same."""
+    texts = english(data) if english_only else everything(data)
     size = megabytes(texts)
     name = f"{'English' if english_only else 'everything'}, {size:.0f} MB"
     merges = vocabulary - 256
 
     def ours() -> dict[bytes, int]:
         tokens = [bytes([b]) for b in range(256)]
-        for a, b in native.train_merges(texts, merges):
+        for a, b in native.train_merges(texts, merges, threads):
             tokens.append(tokens[a] + tokens[b])
         return {t: i for i, t in enumerate(tokens)}
 
