@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sprout.tokenizer import Tokenizer, native
 from sprout.tokenizer.tokenizer import PATTERN
 
