@@ -16,7 +16,7 @@
 #define NO_RANK ((1 << RANK_BITS) - 1) /* what an empty place of merges says */
 
 typedef struct { Key key; u32 count, ids[3]; } Known; /* more than three ids, and a long word's bytes, are in rest from ids[0] on */
-typedef struct { u32 left, a, b; int32_t rank; } Offer;
+typedef struct { u64 order; u32 a, b; } Offer; /* order: rank << 32 | place of the left one */
 
 /* What one text at a time needs. */
 typedef struct State {
@@ -129,26 +129,26 @@ static u32 merge_short(const Core *core, const u8 *word, size_t n, u32 *out) {
     return merge_within(core, padded, n, out, (n + 8) & ~(size_t)7);
 }
 
-static int before(const Offer *x, const Offer *y) { return x->rank != y->rank ? x->rank < y->rank : x->left < y->left; }
-
 static int offer(const Core *core, State *state, u32 *ids, const u32 *right, u32 i, u32 n) {
     u32 j = right[i];
     int32_t rank = j < n ? rank_of(core, ids[i], ids[j]) : NO_RANK;
     if (rank == NO_RANK) return 0;
     if (RESERVE(state->heap, 1)) return -1;
-    Offer new = {i, ids[i], ids[j], rank}, *heap = state->heap.at;
+    Offer new = {(u64)rank << 32 | i, ids[i], ids[j]}, *heap = state->heap.at;
     size_t at = state->heap.n++;
-    for (size_t up; at && before(&new, &heap[up = (at - 1) / 2]); at = up) heap[at] = heap[up];
+    for (size_t up; at && new.order < heap[up = (at - 1) / 4].order; at = up) heap[at] = heap[up];
     heap[at] = new;
     return 0;
 }
 
+/* The heap has four branches: half as deep, and the four lie next to each other. */
 static Offer take(State *state) {
     Offer *heap = state->heap.at, top = heap[0], last = heap[--state->heap.n];
     size_t at = 0, n = state->heap.n;
-    for (size_t down; (down = 2 * at + 1) < n; at = down) {
-        if (down + 1 < n && before(&heap[down + 1], &heap[down])) down++;
-        if (!before(&heap[down], &last)) break;
+    for (size_t down; (down = 4 * at + 1) < n; at = down) {
+        size_t end = down + 4 < n ? down + 4 : n;
+        for (size_t k = down + 1; k < end; k++) down = heap[k].order < heap[down].order ? k : down;
+        if (last.order <= heap[down].order) break;
         heap[at] = heap[down];
     }
     heap[at] = last;
@@ -171,9 +171,9 @@ static int merge_long(const Core *core, State *state, const u8 *word, size_t len
         if (offer(core, state, ids, right, i, n)) return -1;
     while (state->heap.n) {
         Offer m = take(state);
-        u32 i = m.left, j = right[i];
+        u32 i = (u32)m.order, j = right[i];
         if (ids[i] != m.a || j >= n || ids[j] != m.b) continue; /* one of the two was merged otherwise since */
-        ids[i] = core->new_ids ? core->new_ids[m.rank] : (u32)m.rank + 256;
+        ids[i] = core->new_ids ? core->new_ids[m.order >> 32] : (u32)(m.order >> 32) + 256;
         ids[j] = UINT32_MAX;
         right[i] = right[j];
         if (right[j] < n) left[right[j]] = i;
