@@ -64,6 +64,69 @@ def test_merges_with_many_ties_and_repeated_letters() -> None:
         assert native.train_merges(some, 400) == train_merges({w.encode(): n for w, n in counts.items()}, 400)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(texts, min_size=1, max_size=12), st.integers(0, 60), st.sampled_from([1, 2, 3, 7, 1000]))
+def test_merges_do_not_depend_on_the_floor(some: list[str], merges: int, floor: int) -> None:
+    """Pairs below it come into play when the others have run out."""
+    counts = Counter(word for text in some for word in regex.findall(PATTERN, text))
+    trainer, other = native._native.Trainer(native.classes()), native._native.Trainer(native.classes())
+    trainer.feed(some[::2])
+    other.feed(some[1::2])
+    trainer.absorb(other)
+    assert trainer.words() == {w.encode(): n for w, n in counts.items()}
+    learned = np.frombuffer(trainer.learn(merges, floor), np.uint32).reshape(-1, 2).tolist()
+    assert [tuple(p) for p in learned] == train_merges({w.encode(): n for w, n in counts.items()}, merges)
+    with pytest.raises(TypeError):
+        trainer.absorb(trainer)
+
+
+def test_any_order_of_merges_and_words_of_every_length() -> None:
+    """Vocabularies that hardly a text would give, and words of 1 to 70 bytes: some lengths are treated differently."""
+    rng = random.Random(3)
+    for letters in ("ab", "abc", "aé", "漢字"):
+        tokens = [bytes([b]) for b in range(256)]
+        of_letters = sorted({tokens.index(bytes([b])) for b in letters.encode()})
+        merges: list[tuple[int, int]] = []
+        while len(merges) < 60:
+            pair = (rng.choice(of_letters), rng.choice(of_letters))
+            if pair in merges or tokens[pair[0]] + tokens[pair[1]] in tokens:
+                continue
+            merges.append(pair)
+            of_letters.append(len(tokens))
+            tokens.append(tokens[pair[0]] + tokens[pair[1]])
+        fast, plain = Tokenizer(tokens, merges), Tokenizer(tokens, merges, use_native=False)
+        for length in range(1, 71):
+            for _ in range(12):
+                text = "".join(rng.choices(letters, k=length))
+                assert fast.encode(text) == plain.encode(text)
+                assert fast.encode(text) == plain.encode(text)  # the second time it is remembered
+                assert fast.encode(" " + text + "\0") == plain.encode(" " + text + "\0")
+
+
+def test_many_texts_on_threads(pair: tuple[Tokenizer, Tokenizer]) -> None:
+    fast, plain = pair
+    rng = random.Random(2)
+    some = [SAMPLE[rng.randrange(200) : rng.randrange(400)] for _ in range(700)]
+    want = [plain.encode(text) for text in some]
+    for threads in (1, 3):
+        assert [ids.tolist() for ids in fast.encode_many(some, threads)] == want
+    assert [ids.tolist() for ids in plain.encode_many(some[:9], 2)] == want[:9]
+    assert fast.encode_many([]) == [] and [i.tolist() for i in fast.encode_many(["", "a\ud800"])] == [[], plain.encode("a?")]
+    assert native.train_merges(iter(some), 50, threads=3) == native.train_merges(some, 50)
+
+
+def test_decoding_lists_arrays_and_specials(pair: tuple[Tokenizer, Tokenizer]) -> None:
+    fast, plain = pair
+    ids = fast.encode(SAMPLE)
+    for some in (ids, ids[:7], [], [*ids[:5], fast.specials["<|end|>"], *ids[5:9]], [fast.encode("漢")[0]]):
+        for form in (some, np.array(some, np.uint32), np.array(some, np.int64)):
+            assert fast.decode(form) == plain.decode(some)
+            assert fast.decode_bytes(form) == plain.decode_bytes(some)
+    for wrong in ([-1], [1 << 40], [fast.vocab_size], ["a"]):
+        with pytest.raises((KeyError, ValueError)):
+            fast.decode(wrong)
+
+
 def test_every_character(pair: tuple[Tokenizer, Tokenizer]) -> None:
     """Each code point behind and before a letter: its class decides where the word ends."""
     fast, plain = pair

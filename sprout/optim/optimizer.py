@@ -84,7 +84,9 @@ class Optimizer:
         update = (lr, config.momentum, config.weight_decay, config.dtype)
         in_c = config.kernels == "c" and native.does(*params)
         if in_c and world()[1] == 1:  # where they are: stacking costs as much as the update (LOG.md)
-            momentum = group.state.setdefault("momentum", torch.zeros(n, *params[0].shape))
+            if "momentum" not in group.state:
+                group.state["momentum"] = torch.zeros(n, *params[0].shape)
+            momentum = group.state["momentum"]
             native.muon_update(params, [_gradient(p).contiguous() for p in group.params], momentum, *update)
             return
         g = reduce_scatter_mean(torch.stack([_gradient(p) for p in group.params]))  # (own, rows, columns)
@@ -100,8 +102,9 @@ class Optimizer:
         (param,), config = group.params, self.config
         g = reduce_scatter_mean(_gradient(param).view(-1))
         p = own_shard(param.data.view(-1))
-        m = group.state.setdefault("m", torch.zeros_like(p))
-        v = group.state.setdefault("v", torch.zeros_like(p))
+        if not group.state:
+            group.state = {"m": torch.zeros_like(p), "v": torch.zeros_like(p)}
+        m, v = group.state["m"], group.state["v"]
         update = native.adamw_update if config.kernels == "c" and native.does(p, g, m, v) else adamw_update
         update(p, g, m, v, self.steps, lr, config.betas, config.eps, 0.0)
         whole = all_gather(p, param.numel())

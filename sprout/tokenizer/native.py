@@ -1,9 +1,12 @@
-"""The C core behind the tokenizer, `native.c`, where the set-up could build it. It gives what the Python code gives."""
+"""The C core behind the tokenizer, `native.c` and `learn.c`, where the set-up could build it. It gives what the Python code gives."""
 
 from __future__ import annotations
 
 import functools
+import itertools
+import threading
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -41,17 +44,48 @@ def classes() -> bytes:
 
 
 def core(tokens: Sequence[bytes], merges: Sequence[Pair], ranks: Mapping[Pair, tuple[int, int]]) -> Any:
-    """The encoder of a vocabulary, None where the C core is absent. One text at a time: a thread that comes in between
-    waits."""
-    if _native is None:
+    """The encoder of a vocabulary, None where the C core is absent or the vocabulary larger than it takes. Threads may use it
+    at the same time; each that does has a memory of words of its own, 8 MB when it is full."""
+    if _native is None or len(tokens) >= 1 << 21 or len(merges) >= (1 << 22) - 1:
         return None
     triples = np.array([(a, b, ranks[a, b][1]) for a, b in merges], np.uint32)
     return _native.Core(classes(), list(tokens), triples.tobytes())
 
 
-def train_merges(texts: Iterable[str], merges: int) -> list[Pair]:
-    """As `bpe.train_merges` on the words of all texts."""
-    trainer = _native.Trainer(classes())
-    for text in texts:
-        trainer.feed(text)
-    return [(a, b) for a, b in np.frombuffer(trainer.learn(merges), np.uint32).reshape(-1, 2).tolist()]
+def train_merges(texts: Iterable[str], merges: int, threads: int = 1) -> list[Pair]:
+    """As `bpe.train_merges` on the words of all texts, which `threads` threads count."""
+    trainers = [_native.Trainer(classes()) for _ in range(max(1, threads))]
+
+    def count(trainer: Any) -> None:
+        while batch := take():
+            trainer.feed(batch)
+
+    source, lock = iter(texts), threading.Lock()
+
+    def take() -> list[str]:
+        with lock:
+            return list(itertools.islice(source, 256))
+
+    if len(trainers) == 1:
+        count(trainers[0])
+    else:
+        with ThreadPoolExecutor(len(trainers)) as pool:
+            list(pool.map(count, trainers))
+    for other in trainers[1:]:
+        trainers[0].absorb(other)
+    return [(a, b) for a, b in np.frombuffer(trainers[0].learn(merges), np.uint32).reshape(-1, 2).tolist()]
+
+
+def encode_many(core: Any, texts: Sequence[str], threads: int = 1) -> list[np.ndarray]:
+    """The ids of every text, (T,) uint32 each; `threads` threads take some at a time."""
+    step = max(1, min(256, -(-len(texts) // (4 * max(1, threads)))))
+    groups = [list(texts[i : i + step]) for i in range(0, len(texts), step)]
+
+    def encode(group: list[str]) -> list[np.ndarray]:
+        ids, ends = core.encode_bytes(group)
+        return np.split(np.frombuffer(ids, np.uint32), np.frombuffer(ends, np.uint64)[:-1].astype(np.int64))
+
+    if threads <= 1:
+        return [ids for group in groups for ids in encode(group)]
+    with ThreadPoolExecutor(threads) as pool:
+        return [ids for found in pool.map(encode, groups) for ids in found]

@@ -50,15 +50,16 @@ class Tokenizer:
         self._special_bytes = {i: name.encode() for name, i in self.specials.items()}
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int, use_native: bool = True) -> Tokenizer:
-        """Learn from texts; vocab_size counts bytes, merges and specials. Raises UserError for an impossible size."""
+    def train(cls, texts: Iterable[str], vocab_size: int, use_native: bool = True, threads: int = 1) -> Tokenizer:
+        """Learn from texts; vocab_size counts bytes, merges and specials; the C core counts words on `threads` threads.
+        Raises UserError for an impossible size."""
         merges = vocab_size - 256 - len(SPECIALS)
         if merges < 0:
             raise UserError(
                 f"vocab_size is {vocab_size}; expected at least {256 + len(SPECIALS)} (bytes and specials)."
             )
         if use_native and native.ABSENT == "":
-            learned = native.train_merges(texts, merges)
+            learned = native.train_merges(texts, merges, threads)
         else:
             counts: Counter[str] = Counter()
             split = regex.compile(PATTERN).findall
@@ -116,23 +117,37 @@ class Tokenizer:
         """Ids of ordinary text, (T,) uint32: without a Python number for each, which long texts are faster for."""
         if self._core is not None:
             try:
-                return np.frombuffer(self._core.encode_bytes(text), np.uint32)
+                return np.frombuffer(self._core.encode_bytes(text)[0], np.uint32)
             except UnicodeEncodeError:
                 pass
         return np.array(self.encode(text), np.uint32)
 
+    def encode_many(self, texts: Sequence[str], threads: int = 1) -> list[np.ndarray]:
+        """Ids of every text, (T,) uint32 each. With the C core `threads` threads work at the same time."""
+        if self._core is not None:
+            try:
+                return native.encode_many(self._core, texts, threads)
+            except UnicodeEncodeError:
+                pass
+        return [self.encode_array(text) for text in texts]
+
     def decode_bytes(self, ids: Iterable[int] | np.ndarray) -> bytes:
         """The bytes that ids spell; a special token spells its name."""
-        if self._core is not None and isinstance(ids, np.ndarray):
+        if self._core is not None and isinstance(ids, (list, np.ndarray)):
             try:
-                return self._core.decode(np.ascontiguousarray(ids, np.uint32))
+                return self._core.decode(ids if isinstance(ids, list) else np.ascontiguousarray(ids, np.uint32))
             except IndexError:  # there are special tokens among them
                 pass
         n, tokens = len(self.tokens), self.tokens
-        return b"".join(tokens[i] if i < n else self._special_bytes[i] for i in map(int, ids))
+        return b"".join(tokens[i] if 0 <= i < n else self._special_bytes[i] for i in map(int, ids))
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """The text that ids spell; bytes that are no UTF-8 become U+FFFD."""
+        if self._core is not None and isinstance(ids, (list, np.ndarray)):
+            try:
+                return self._core.decode_text(ids if isinstance(ids, list) else np.ascontiguousarray(ids, np.uint32))
+            except IndexError:
+                pass
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def stream(self) -> StreamDecoder:

@@ -1,0 +1,228 @@
+/* What encoding (native.c) and learning (learn.c) share: cutting a text into words, a word as a key, growing arrays. */
+
+#ifndef SPROUT_NATIVE_H
+#define SPROUT_NATIVE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef uint8_t u8;
+typedef uint32_t u32;
+typedef uint64_t u64;
+
+#if defined(__GNUC__) || defined(__clang__)
+#define PREFETCH(p) __builtin_prefetch(p)
+#define FIRST_BIT(x) __builtin_ctzll(x)
+#define LAST_BIT(x) (63 - __builtin_clzll(x))
+#else
+#define PREFETCH(p) ((void)(p))
+static inline int FIRST_BIT(u64 x) {
+    int n = 0;
+    for (; !(x & 1); x >>= 1) n++;
+    return n;
+}
+static inline int LAST_BIT(u64 x) {
+    int n = -1;
+    for (; x; x >>= 1) n++;
+    return n;
+}
+#endif
+
+/* ------------------------------------------------------------------------------------------------ words of a text */
+
+enum { OTHER = 0, LETTER = 1, NUMBER = 2, SPACE = 3, NEWLINE = 4 }; /* of a character; the table comes from Python */
+
+#define CLASSES 0x110000
+
+/* The class of the character at p and its length in bytes. */
+static inline int classify(const u8 *table, const u8 *p, int *length) {
+    u32 c = *p;
+    if (c < 0x80) {
+        *length = 1;
+    } else if (c < 0xE0) {
+        c = (c & 31) << 6 | (p[1] & 63);
+        *length = 2;
+    } else if (c < 0xF0) {
+        c = (c & 15) << 12 | (u32)(p[1] & 63) << 6 | (p[2] & 63);
+        *length = 3;
+    } else {
+        c = (c & 7) << 18 | (u32)(p[1] & 63) << 12 | (u32)(p[2] & 63) << 6 | (p[3] & 63);
+        *length = 4;
+    }
+    return table[c];
+}
+
+static inline const u8 *run(const u8 *table, const u8 *p, const u8 *end, int wanted) {
+    int n;
+    while (p < end && classify(table, p, &n) == wanted) p += n;
+    return p;
+}
+
+#define EACH_BYTE 0x0101010101010101ull
+
+/* The highest bit of every byte that is no ASCII letter, for eight bytes at once. */
+static inline u64 not_letters(u64 w) {
+    u64 low = (w & EACH_BYTE * 0x7F) | EACH_BYTE * 0x20;
+    u64 letters = (low + EACH_BYTE * (0x80 - 'a')) & ~(low + EACH_BYTE * (0x7F - 'z')) & ~w;
+    return ~letters & EACH_BYTE * 0x80;
+}
+
+/* As run for LETTER; ASCII, eight bytes at a time. */
+static inline const u8 *letters(const u8 *table, const u8 *p, const u8 *end) {
+    while (end - p >= 8) {
+        u64 w;
+        memcpy(&w, p, 8);
+        w = not_letters(w);
+        if (w) {
+            p += FIRST_BIT(w) >> 3;
+            if (*p < 0x80) return p;
+            break;
+        }
+        p += 8;
+    }
+    return run(table, p, end, LETTER);
+}
+
+/* The end of 's 't 're 've 'm 'll 'd at an apostrophe, in any case; p where there is none. U+017F is a small s, too. */
+static inline const u8 *contraction(const u8 *p, const u8 *end) {
+    if (end - p < 2) return p;
+    u8 a = p[1] | 32, b = end - p > 2 ? p[2] | 32 : 0;
+    if (p[1] < 0x80 && (a == 's' || a == 't' || a == 'm' || a == 'd')) return p + 2;
+    if (p[1] < 0x80 && b < 0x80 && end - p > 2 && p[2] < 0x80 &&
+        ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l')))
+        return p + 3;
+    if (end - p > 2 && p[1] == 0xC5 && p[2] == 0xBF) return p + 3;
+    return p;
+}
+
+/* The end of the word that begins at p < end; the alternatives of PATTERN in its order. */
+static inline const u8 *word_end(const u8 *table, const u8 *p, const u8 *end) {
+    if (*p == ' ' && end - p > 8) { /* what is commonest, first: a space and ASCII letters */
+        u64 w;
+        memcpy(&w, p + 1, 8);
+        w = not_letters(w);
+        if (!w) return letters(table, p + 9, end);
+        const u8 *q = p + 1 + (FIRST_BIT(w) >> 3);
+        if (q > p + 1) return *q < 0x80 ? q : run(table, q, end, LETTER);
+    }
+    int n, m, class = classify(table, p, &n);
+    if (*p == '\'') {
+        const u8 *q = contraction(p, end);
+        if (q > p) return q;
+    }
+    if (class == LETTER) return letters(table, p + n, end);
+    if (class == NUMBER) return p + n;
+    int next = p + n < end ? classify(table, p + n, &m) : -1;
+    if (class != NEWLINE && next == LETTER) return letters(table, p + n + m, end);
+    if (class == OTHER || (*p == ' ' && next == OTHER)) {
+        p = run(table, p + n, end, OTHER);
+        while (p < end && (*p == '\r' || *p == '\n')) p++;
+        return p;
+    }
+    const u8 *start = p, *last = p, *newline = NULL; /* white space: its last character, and what follows its last newline */
+    while (p < end && (class = classify(table, p, &n)) >= SPACE) {
+        last = p;
+        p += n;
+        if (class == NEWLINE) newline = p;
+    }
+    if (newline) return newline;
+    /* The last white space belongs to what follows, unless it is all there is: then it is a word by itself. */
+    return p == end || last == start ? p : last;
+}
+
+/* ------------------------------------------------------------------------------------------------ a word as a key */
+
+/* A word of up to 15 bytes is its own key: 15 bytes, zeros behind the last, and its length in the highest byte. Of a longer
+ * one the key has a hash and the length, so that whoever finds an equal key must compare the bytes, too. */
+typedef struct { u64 lo, hi; } Key;
+
+#define INLINE_WORD 15
+
+static inline u64 mix(u64 x) {
+    x ^= x >> 32;
+    x *= 0x9E3779B97F4A7C15ull;
+    return x ^ x >> 29;
+}
+
+static inline u64 key_hash(Key k) { return mix(k.lo * 0xD6E8FEB86659FD93ull ^ k.hi * 0xA0761D6478BD642Full); }
+
+static inline Key key_of(const u8 *p, size_t n, const u8 *end) {
+    Key k;
+    if (n <= INLINE_WORD) {
+        if (end - p >= 16) {
+            memcpy(&k, p, 16);
+            u64 some = n >= 8 ? ~0ull : (1ull << 8 * n) - 1, more = n <= 8 ? 0 : (1ull << 8 * (n - 8)) - 1;
+            k.lo &= some;
+            k.hi &= more;
+        } else {
+            k.lo = k.hi = 0;
+            memcpy(&k, p, n);
+        }
+        k.hi |= (u64)n << 56;
+        return k;
+    }
+    u64 w, h = n;
+    for (const u8 *q = p, *last = p + n - 8; q < last; q += 8) {
+        memcpy(&w, q, 8);
+        h = mix(h ^ w) * 0xE7037ED1A0B428DBull;
+    }
+    memcpy(&w, p + n - 8, 8);
+    k.lo = mix(h ^ w);
+    k.hi = (u64)n | 16ull << 56;
+    return k;
+}
+
+/* ------------------------------------------------------------------------------------------------ growing arrays */
+
+#define ARRAY(type) struct { type *at; size_t n, room; }
+
+static inline int grow_to(void **at, size_t *room, size_t wanted, size_t size) {
+    if (wanted <= *room) return 0;
+    size_t more = *room * 2 < 64 ? 64 : *room * 2;
+    if (more < wanted) more = wanted;
+    void *moved = realloc(*at, more * size);
+    if (!moved) return -1;
+    *at = moved;
+    *room = more;
+    return 0;
+}
+
+#define RESERVE(a, more) grow_to((void **)&(a).at, &(a).room, (a).n + (more), sizeof *(a).at)
+
+/* ------------------------------------------------------------------------------------------------ texts from Python */
+
+typedef struct { const u8 *at; size_t n; } Text;
+
+/* The texts of a str or a list of str, as UTF-8 that lives as long as `held`, a new reference; NULL with an error set. The
+ * caller frees *texts and lets `held` go. A text that is no UTF-8 (lone surrogates) is a UnicodeEncodeError. */
+static inline PyObject *texts_of(PyObject *given, Text **texts, Py_ssize_t *count) {
+    PyObject *held = PyUnicode_Check(given) ? PyTuple_Pack(1, given) : PyList_Check(given) ? PyList_AsTuple(given) : NULL;
+    if (!held) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "expected a str or a list of str");
+        return NULL;
+    }
+    *count = PyTuple_GET_SIZE(held);
+    *texts = malloc(((size_t)*count + 1) * sizeof(Text));
+    if (!*texts) PyErr_NoMemory();
+    for (Py_ssize_t i = 0; *texts && i < *count; i++) {
+        PyObject *text = PyTuple_GET_ITEM(held, i);
+        Py_ssize_t n = 0;
+        const char *at = PyUnicode_Check(text) ? PyUnicode_AsUTF8AndSize(text, &n) : NULL;
+        if (!at || (u64)n >= UINT32_MAX) {
+            if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "expected a str of less than 4 GB");
+            free(*texts);
+            *texts = NULL;
+            break;
+        }
+        (*texts)[i] = (Text){(const u8 *)at, (size_t)n};
+    }
+    if (!*texts) Py_CLEAR(held);
+    return held;
+}
+
+extern PyType_Spec trainer_spec; /* of learn.c */
+
+#endif
