@@ -42,25 +42,26 @@ class LoopConfig:
     log_every: int = 10
 
 
-Gradients = Callable[[Batch, float], float]
+Gradients = Callable[[Batch, float | Tensor], Tensor]
 
 
 def make_gradients(model: GPT, compute: Compute) -> Gradients:
-    """`gradients(batch, weight)` adds to the parameters' gradients those of `weight` times the sum of nats over the batch's
-    targets, and returns that sum: by the C core, or by torch, compiled where that is on. Build once, use in all stages."""
+    """`gradients(batch, weight)` adds to the parameters' gradients those of the batch's targets' nats, each times its weight,
+    (B, T) float32 or one number for all, and returns the nats (B, T), 0 where there is no target: by the C core, or by
+    torch, compiled where that is on. Build once, use in all stages."""
     if compute.kernels == "c":
         return native.CoreGradients(model, compute)
 
-    def loss(ids: Tensor, segments: Tensor, targets: Tensor) -> Tensor:
+    def losses(ids: Tensor, segments: Tensor, targets: Tensor) -> Tensor:
         hidden = model(ids, segments)  # (B, T, C)
-        return token_losses(model.logits(hidden).flatten(0, 1), targets.flatten()).sum()
+        return token_losses(model.logits(hidden).flatten(0, 1), targets.flatten()).view(targets.shape)
 
-    run = torch.compile(loss, dynamic=False) if compute.compile else loss
+    run = torch.compile(losses, dynamic=False) if compute.compile else losses
 
-    def gradients(batch: Batch, weight: float) -> float:
+    def gradients(batch: Batch, weight: float | Tensor) -> Tensor:
         nats = run(batch.ids, batch.segments, batch.targets)
-        (nats * weight).backward()
-        return float(nats.detach().double())
+        (nats * weight).sum().backward()
+        return nats.detach()
 
     return gradients
 
@@ -78,7 +79,8 @@ def backward_step(gradients: Gradients, batch: Batch, micro_rows: int) -> float:
         dist.all_reduce(count)
     for i in range(0, len(batch.ids), micro_rows):
         part = slice(i, i + micro_rows)
-        totals[0] += gradients(Batch(batch.ids[part], batch.targets[part], batch.segments[part]), size / float(count))
+        nats = gradients(Batch(batch.ids[part], batch.targets[part], batch.segments[part]), size / float(count))
+        totals[0] += nats.double().sum().cpu()
     if size > 1:
         dist.all_reduce(totals)
     return float(totals[0] / count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sprout.common.compute import Compute
 from sprout.common.errors import UserError
@@ -51,11 +51,11 @@ class CoreGradients:
             )  # fmt: skip
         return self.steps[context]
 
-    def __call__(self, batch: Batch, weight: float) -> float:
+    def __call__(self, batch: Batch, weight: float | Tensor) -> Tensor:
         context = batch.ids.shape[1]
         flat = torch.empty(sum(self.sizes))
         nats = torch.empty(batch.ids.shape)
-        scales = torch.full(batch.ids.shape, weight)
+        scales = torch.full(batch.ids.shape, weight) if isinstance(weight, float) else weight.float().contiguous()
         _native.gradients(
             self._step(context), [p.detach().numpy() for p in self.parameters],
             self.model.cos[:context].numpy(), self.model.sin[:context].numpy(),
@@ -67,4 +67,4 @@ class CoreGradients:
                 p.grad = g.view(p.shape)
             else:
                 p.grad += g.view(p.shape)
-        return float(nats.double().sum())
+        return nats
