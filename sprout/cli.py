@@ -31,6 +31,12 @@ def overview() -> str:
     return "\n".join([*lines, "", "To begin:  sprout grow, then  sprout chat"])
 
 
+def say(error: BaseException, text: str) -> None:
+    """Tell why it ends, unless another process of the same run tells it (`common/together.py`)."""
+    if not getattr(error, "quiet", False):
+        print(text, file=sys.stderr)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run a command. Mistakes of the user, and what the system refuses, end with a sentence and status 2, Ctrl-C with
     130."""
@@ -49,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"sprout: there is no command {argv[0]!r}\n\n{overview()}", file=sys.stderr)
         sys.exit(2)
     module, function, what = COMMANDS[argv[0]]
-    from sprout.common.errors import Interrupted, UserError
+    from sprout.common.errors import Interrupted, Lost, UserError
 
     try:
         import tyro
@@ -58,14 +64,17 @@ def main(argv: list[str] | None = None) -> None:
         status = tyro.cli(run, args=argv[1:], prog=f"sprout {argv[0]}", description=what)
         sys.stdout.flush()
     except UserError as error:
-        print(f"sprout: {error}", file=sys.stderr)
+        say(error, f"sprout: {error}")
         sys.exit(2)
     except Interrupted as stop:
-        print(f"\n{stop}", file=sys.stderr)
+        say(stop, f"\n{stop}")
         sys.exit(130)
-    except KeyboardInterrupt:
-        print("\nstopped; run the same command to go on", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        say(stop, "\nstopped; run the same command to go on")
         sys.exit(130)
+    except Lost as lost:
+        say(lost, f"\nsprout: {lost}")
+        sys.exit(getattr(lost, "status", 75))
     except BrokenPipeError:  # `sprout world | head`: nobody reads on, and nothing is left to be flushed at the exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

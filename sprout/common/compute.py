@@ -6,12 +6,13 @@ import contextlib
 import os
 import shutil
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from sprout.common.errors import UserError
+from sprout.common.processes import Place, gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Compute:
     compile: bool
     threads: int
     reasons: tuple[str, ...]
+    backend: str = ""  # of torch.distributed, where there are several processes
+    gpu: int = 0  # which of this host's, on cuda
 
     def say(self) -> str:
         return "\n".join(self.reasons)
@@ -54,10 +57,13 @@ def _cpu_has_bf16() -> bool:
     return bool(capability and capability())
 
 
-def decide(device: str = "auto", compile: str = "auto", threads: int = 0) -> Compute:
-    """Choose for this machine; each argument overrides a choice ('auto' or 0 leaves it to us)."""
+def decide(device: str = "auto", compile: str = "auto", threads: int = 0, place: Place | None = None) -> Compute:
+    """Choose for this machine; each argument overrides a choice ('auto' or 0 leaves it to us). `place` says which of
+    several processes this is. Raises UserError for what isn't usable here."""
     reasons = []
-    usable = [d for d, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())) if there]
+    place = place or Place()
+    mps = torch.backends.mps.is_available() and place.size == 1  # no way to exchange there
+    usable = [d for d, there in (("cuda", torch.cuda.is_available()), ("mps", mps)) if there]
     usable.append("cpu")
     if device not in ("auto", *usable):
         raise UserError(f"device is {device!r}; expected auto or what is usable here: {', '.join(usable)}.")
@@ -66,6 +72,15 @@ def decide(device: str = "auto", compile: str = "auto", threads: int = 0) -> Com
         reasons.append(f"device {device}: " + ("no GPU is usable here" if device == "cpu" else "a GPU is there"))
     else:
         reasons.append(f"device {device}: asked for")
+    backend = ""
+    if place.size > 1:
+        backend, why = ("cpu:gloo,cuda:nccl", "NCCL between GPUs, Gloo for what is on the CPU") if device == "cuda" else ("gloo", "Gloo, no GPUs")  # fmt: skip
+        reasons.append(f"{place.size} processes on {place.hosts} host{'s'[: place.hosts > 1]} exchange gradients: {why}")
+    if device == "cuda" and place.local_size > torch.cuda.device_count():
+        raise UserError(
+            f"there are {place.local_size} processes on this host and {torch.cuda.device_count()} GPUs; expected at most one "
+            "process for each GPU (torchrun --nproc-per-node), or --device cpu."
+        )
     if device == "cuda" or (device == "cpu" and _cpu_has_bf16()):
         dtype = torch.bfloat16
         reasons.append("bfloat16 activations: the hardware multiplies them natively")
@@ -88,14 +103,28 @@ def decide(device: str = "auto", compile: str = "auto", threads: int = 0) -> Com
     else:
         use = compile == "on"
         reasons.append(f"torch.compile {compile}: asked for")
-    threads = threads or usable_cores()
-    reasons.append(f"{threads} threads")
-    return Compute(device, dtype, use, threads, tuple(reasons))
+    shared = f" each: {usable_cores()} cores for {place.local_size} processes" if place.local_size > 1 and not threads else ""
+    threads = threads or max(1, usable_cores() // place.local_size)
+    reasons.append(f"{threads} threads{shared}")
+    return Compute(device, dtype, use, threads, tuple(reasons), backend, place.local_rank)
+
+
+def agree(compute: Compute) -> Compute:
+    """What all processes can do alike; a collective. Raises UserError where one has a GPU and another has none."""
+    everybody = gathered((compute.device, compute.dtype))
+    if devices := sorted({device for device, _ in everybody} - {compute.device}):
+        raise UserError(f"some processes would compute on {compute.device} and others on {', '.join(devices)}; give --device.")
+    if compute.dtype != torch.float32 and torch.float32 in {dtype for _, dtype in everybody}:
+        reason = "float32 activations: not all hosts multiply bfloat16 natively"
+        return replace(compute, dtype=torch.float32, reasons=(*compute.reasons, reason))
+    return compute
 
 
 def apply(compute: Compute) -> None:
     """Set the process-wide switches. Call once, before the first tensor operation that matters."""
     torch.set_num_threads(compute.threads)
+    if compute.device == "cuda":
+        torch.cuda.set_device(compute.gpu)  # "cuda" means this one from here on
     torch.set_flush_denormal(True)
     # Ctrl-C while backward is compiled: torch would show where forward was, as if something had gone wrong.
     warnings.filterwarnings("ignore", message="Error detected in ")

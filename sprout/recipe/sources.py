@@ -13,6 +13,7 @@ from sprout.common.compute import free_memory
 from sprout.common.errors import UserError
 from sprout.common.hashing import stable_hash
 from sprout.common.messages import Message
+from sprout.common.processes import on_first
 from sprout.data import (
     Border,
     Packed,
@@ -177,7 +178,11 @@ def talks_at_all(s: Session) -> bool:
 
 def feed(s: Session, stage: str, tokens: int, split: str = "train") -> Packed:
     """The packed rows of a stage: documents to pretrain, both to midtrain (7 parts of 10 conversations), conversations
-    to finetune; documents everywhere where there are no conversations."""
+    to finetune; documents everywhere where there are no conversations. The first process makes them for all."""
+    return on_first(lambda: _feed(s, stage, tokens, split))
+
+
+def _feed(s: Session, stage: str, tokens: int, split: str) -> Packed:
     seed = stable_hash(s.config.seed, stage, split)
     talk = {"pretrain": 0.0, "midtrain": 0.7, "finetune": 1.0}[stage] if talks_at_all(s) else 0.0
     items: list[Any] = []
