@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from sprout.common.errors import UserError
-from sprout.common.processes import Place, gathered
+from sprout.common.processes import Place, gathered, interface_towards
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Compute:
     threads: int
     reasons: tuple[str, ...]
     backend: str = ""  # of torch.distributed, where there are several processes
+    interface: str = ""  # of the network, where there are several hosts
     gpu: int = 0  # which of this host's, on cuda
 
     def say(self) -> str:
@@ -72,7 +73,10 @@ def decide(device: str = "auto", compile: str = "auto", threads: int = 0, place:
         reasons.append(f"device {device}: " + ("no GPU is usable here" if device == "cpu" else "a GPU is there"))
     else:
         reasons.append(f"device {device}: asked for")
-    backend = ""
+    backend = interface = ""
+    if place.hosts > 1 and "GLOO_SOCKET_IFNAME" not in os.environ:
+        interface = interface_towards(place.address, place.port)
+        reasons.append(f"network interface {interface or 'left to Gloo'}: the way to {place.address}")
     if place.size > 1:
         backend, why = ("cpu:gloo,cuda:nccl", "NCCL between GPUs, Gloo for what is on the CPU") if device == "cuda" else ("gloo", "Gloo, no GPUs")  # fmt: skip
         reasons.append(f"{place.size} processes on {place.hosts} host{'s'[: place.hosts > 1]} exchange gradients: {why}")
@@ -106,7 +110,7 @@ def decide(device: str = "auto", compile: str = "auto", threads: int = 0, place:
     shared = f" each: {usable_cores()} cores for {place.local_size} processes" if place.local_size > 1 and not threads else ""
     threads = threads or max(1, usable_cores() // place.local_size)
     reasons.append(f"{threads} threads{shared}")
-    return Compute(device, dtype, use, threads, tuple(reasons), backend, place.local_rank)
+    return Compute(device, dtype, use, threads, tuple(reasons), backend, interface, place.local_rank)
 
 
 def agree(compute: Compute) -> Compute:
@@ -123,6 +127,8 @@ def agree(compute: Compute) -> Compute:
 def apply(compute: Compute) -> None:
     """Set the process-wide switches. Call once, before the first tensor operation that matters."""
     torch.set_num_threads(compute.threads)
+    if compute.interface:
+        os.environ["GLOO_SOCKET_IFNAME"] = compute.interface
     if compute.device == "cuda":
         torch.cuda.set_device(compute.gpu)  # "cuda" means this one from here on
     torch.set_flush_denormal(True)

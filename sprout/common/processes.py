@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -73,6 +76,20 @@ def without_place(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name not in (*NUMBERS, *OTHERS)}
 
 
+def interface_towards(address: str, port: int) -> str:
+    """The name of the network interface by which this host reaches the address; '' where that can't be told. Gloo would
+    take the one that the host's own name stands for, which on many systems is the loopback."""
+    with contextlib.suppress(OSError):
+        family, kind, _, _, where = socket.getaddrinfo(address, port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(where)  # sends nothing
+            mine = probe.getsockname()[0]
+        for name, addresses in psutil.net_if_addrs().items():
+            if mine in {a.address.partition("%")[0] for a in addresses}:
+                return str(name)
+    return ""
+
+
 def world() -> tuple[int, int]:
     """(rank, number of processes); (0, 1) outside `torchrun`."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
@@ -88,7 +105,8 @@ def in_touch() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise Lost(f"the processes lost touch ({str(error).strip().splitlines()[0][:300]})") from error
+        said = re.sub(r"^\[[^\]]*\.(cc|cpp|h):\d+\] ", "", str(error).strip().splitlines()[0]).partition(". This is typically")[0]
+        raise Lost(f"the connection to another process broke ({said[:300]})") from error
 
 
 def add_up(x: Tensor) -> Tensor:

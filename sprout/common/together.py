@@ -1,7 +1,7 @@
 """From the first word between processes to the last: they meet, look after each other, and end together.
 
 Each process sets a counter in torchrun's store every two seconds. The first one watches all counters, the others watch
-the first's; whoever stands still for SILENCE seconds is gone (killed, stopped, or without a network), and everybody ends
+the first's; whoever stands still for 25 seconds is gone (killed, stopped, or without a network), and everybody ends
 within the minute, saying so. Where a process ends by a mistake of the user or by Ctrl-C it tells the others why. All this
 is done by two threads, since the main one may wait for an answer that never comes.
 """
@@ -30,11 +30,15 @@ from sprout.common.errors import Interrupted, Lost, UserError
 from sprout.common.processes import Place, in_touch
 
 BEAT = 2.0  # seconds between two signs of life
-SILENCE = 25.0  # seconds without one until a process counts as gone; the longest pause of a healthy one was under 3
 COMES = 300.0  # seconds that a process has to come up: importing torch from a cold network disk takes its time
-GRACE = 4.0  # seconds that a main thread has to notice by itself that another process is gone
+GRACE = 3.0  # seconds that a main thread has to notice by itself that another process is gone
 STUCK = timedelta(minutes=30)  # that all are alive and one answer takes; the first may be reading a large corpus
 AGAIN = 75  # exit status: EX_TEMPFAIL
+
+
+def silence_seconds() -> float:
+    """Seconds without a sign of life until a process counts as gone: 25, or what SPROUT_SILENCE_SECONDS says."""
+    return float(os.environ.get("SPROUT_SILENCE_SECONDS", "25"))
 
 
 class Together:
@@ -47,6 +51,7 @@ class Together:
     def __init__(self, place: Place, how_to_go_on: Callable[[], str]) -> None:
         self.place, self.how_to_go_on = place, how_to_go_on
         self.last_words: Callable[[str], None] = lambda reason: None
+        self.silence = silence_seconds()
         self.leaving = threading.Event()
         self.ended: dict[str, Any] | None = None  # who ended first, and why
         self.ended_at = 0.0
@@ -207,10 +212,10 @@ class Together:
         try:
             # A connection of its own: torch's waits, and makes others wait, for as long as a collective takes to begin.
             store = dist.TCPStore(place.address, place.port, is_master=False, timeout=timedelta(seconds=COMES), wait_for_workers=False)  # fmt: skip
-            store.set_timeout(timedelta(seconds=SILENCE))
+            store.set_timeout(timedelta(seconds=self.silence))
             self.store = dist.PrefixStore(f"sprout/{place.attempt}", store)
             watched = range(1, place.size) if place.rank == 0 else range(1)
-            seen = {r: ("", time.monotonic() + COMES - SILENCE) for r in watched}
+            seen = {r: ("", time.monotonic() + COMES - self.silence) for r in watched}
             count = 0
             while not self.leaving.is_set():
                 count += 1
@@ -224,9 +229,9 @@ class Together:
                 if self.store.check(["ended"]):
                     self._hear(json.loads(self.store.get("ended")))
                     return
-                if late := [r for r in watched if now - seen[r][1] > SILENCE]:
+                if late := [r for r in watched if now - seen[r][1] > self.silence]:
                     names = f"process {late[0]} of {place.size}" + (f" and {len(late) - 1} more" if late[1:] else "")
-                    text = f"{names} gave no sign of life for {SILENCE:.0f} s (killed, or its machine or network is gone)"
+                    text = f"{names} gave no sign of life for {self.silence:.0f} s (killed, or its machine or network is gone)"
                     record = {"rank": late[0], "host": "", "text": text, "status": AGAIN, "gone": True}
                     self.store.compare_set("ended", "", json.dumps(record))
                     self._hear(record)
@@ -256,5 +261,5 @@ class Together:
             now = time.monotonic()
             if self.ended and now - self.ended_at > 2 * GRACE:
                 self._end(self._reason())
-            if self.ended is None and self.store is not None and now - self.heard > SILENCE + BEAT:
-                self._gone(f"{self.place.address} gave no answer for {SILENCE:.0f} s (its machine or the network is gone)")
+            if self.ended is None and self.store is not None and now - self.heard > self.silence + BEAT:
+                self._gone(f"{self.place.address} gave no answer for {self.silence:.0f} s (its machine or the network is gone)")
