@@ -23,6 +23,8 @@ COMMANDS = {
     "serve": ("sprout.commands", "serve", "offer the models to programs and browsers"),
 }
 
+SHARED = ("grow", "pretrain", "midtrain", "finetune", "reinforce", "eval")  # what torchrun may start several times
+
 
 def overview() -> str:
     """What `sprout --help` prints."""
@@ -55,6 +57,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"sprout: there is no command {argv[0]!r}\n\n{overview()}", file=sys.stderr)
         sys.exit(2)
     module, function, what = COMMANDS[argv[0]]
+    if os.environ.get("LOCAL_RANK") and os.environ.get("WORLD_SIZE", "1") != "1" and argv[0] not in SHARED:
+        print(f"sprout: {argv[0]} is for one process, and torchrun started several; it is for {', '.join(SHARED)}.", file=sys.stderr)
+        sys.exit(2)
     from sprout.common.errors import Interrupted, Lost, UserError
 
     try:
