@@ -30,8 +30,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which process this is, of how many: in all, and on this host. `address` and `port` are where all of them meet;
-    `attempt` counts torchrun's restarts."""
+    """Which process this is, of how many: in all, and on this host. `address` and `port` are where all of them meet."""
 
     rank: int = 0
     size: int = 1
@@ -41,14 +40,13 @@ class Place:
     hosts: int = 1
     address: str = ""
     port: int = 0
-    attempt: str = ""
 
     def __str__(self) -> str:
         return f"process {self.rank} of {self.size}"
 
 
 NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
-OTHERS = ("MASTER_ADDR", "GROUP_RANK", "GROUP_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_RUN_ID")
+OTHERS = ("MASTER_ADDR", "GROUP_RANK", "GROUP_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_USE_AGENT_STORE")
 
 
 def place_of(environ: Mapping[str, str] = os.environ) -> Place:
@@ -67,8 +65,7 @@ def place_of(environ: Mapping[str, str] = os.environ) -> Place:
     if not (rank < size and local_rank < local_size <= size and 0 < port < 65536):
         raise UserError(f"the environment has {', '.join(f'{k}={v}' for k, v in found.items())}, which can't be. {start}")
     host, hosts = (int(environ.get(name, "") or other) for name, other in (("GROUP_RANK", 0), ("GROUP_WORLD_SIZE", 1)))
-    attempt = "/".join(environ.get(name, "") for name in OTHERS[-2:])
-    return Place(rank, size, local_rank, local_size, host, hosts, environ["MASTER_ADDR"], port, attempt)
+    return Place(rank, size, local_rank, local_size, host, hosts, environ["MASTER_ADDR"], port)
 
 
 def without_place(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -57,13 +57,13 @@ class Together:
         self.ended_at = 0.0
         self.heard = time.monotonic()  # when the store answered last
         self.speaking = threading.Lock()  # held by the thread that tells why it ends, for good
-        self.store: dist.Store | None = None
 
     # ---------------------------------------------------------------------------------------- beginning and end
 
     def __enter__(self) -> Together:
         if self.place.size == 1:
             return self
+        self.store, self.torchs = self._stores()
         self.pipe, self.bell = socket.socketpair()
         self.bell.setblocking(False)
         self.woken = signal.set_wakeup_fd(self.bell.fileno(), warn_on_full_buffer=False)
@@ -73,12 +73,25 @@ class Together:
             thread.start()
         return self
 
+    def _stores(self) -> tuple[dist.Store, dist.Store]:
+        """Two connections to the store where all meet: one for here, and one for torch, whose requests may wait long and
+        make others on the same connection wait. Raises Lost where the first host doesn't answer."""
+        address, port, rank = self.place.address, self.place.port, self.place.rank
+        hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun
+        with in_touch():
+            torchs = dist.TCPStore(address, port, None, rank == 0 and not hosted, timedelta(seconds=COMES), wait_for_workers=False)
+            ours = dist.TCPStore(address, port, None, False, timedelta(seconds=COMES), wait_for_workers=False)
+            ours.set_timeout(timedelta(seconds=self.silence))
+            # A store may outlive torchrun's restarts, and what stood there before must not be found again.
+            attempt = ours.add(f"sprout/arrivals/{rank}", 1)
+        return dist.PrefixStore(f"sprout/{attempt}", ours), dist.PrefixStore(f"torch/{attempt}", torchs)
+
     def join(self, backend: str) -> None:
         """Meet the others; a collective. Raises Lost where they don't come."""
         if self.place.size > 1:
             with in_touch():
                 dist.init_process_group(
-                    backend, timeout=STUCK, rank=self.place.rank, world_size=self.place.size, init_method="env://"
+                    backend, timeout=STUCK, rank=self.place.rank, world_size=self.place.size, store=self.torchs
                 )
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -134,8 +147,7 @@ class Together:
 
         def work() -> None:
             with contextlib.suppress(RuntimeError):
-                if self.store is not None:
-                    what(self.store)
+                what(self.store)
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
@@ -210,10 +222,6 @@ class Together:
         """Set the own counter and read the others', every BEAT seconds."""
         place = self.place
         try:
-            # A connection of its own: torch's waits, and makes others wait, for as long as a collective takes to begin.
-            store = dist.TCPStore(place.address, place.port, is_master=False, timeout=timedelta(seconds=COMES), wait_for_workers=False)  # fmt: skip
-            store.set_timeout(timedelta(seconds=self.silence))
-            self.store = dist.PrefixStore(f"sprout/{place.attempt}", store)
             watched = range(1, place.size) if place.rank == 0 else range(1)
             seen = {r: ("", time.monotonic() + COMES - self.silence) for r in watched}
             count = 0
@@ -261,5 +269,5 @@ class Together:
             now = time.monotonic()
             if self.ended and now - self.ended_at > 2 * GRACE:
                 self._end(self._reason())
-            if self.ended is None and self.store is not None and now - self.heard > self.silence + BEAT:
+            if self.ended is None and now - self.heard > self.silence + BEAT:
                 self._gone(f"{self.place.address} gave no answer for {self.silence:.0f} s (its machine or the network is gone)")
