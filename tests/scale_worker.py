@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from sprout.common import compute
 from sprout.common.errors import UserError
-from sprout.common.processes import gathered, on_first, place_of, shared, tensors_from_first, world
+from sprout.common.processes import gathered, interface_towards, on_first, place_of, shared, tensors_from_first, world
 from sprout.common.together import Together
 
 
@@ -59,6 +59,32 @@ def reinforce(folder: Path, name: str) -> None:
         save_file(model.state_dict(), folder / f"{name}.safetensors")
 
 
+def measured(folder: Path, name: str) -> None:
+    """Bytes that left this host's interface in 20 steps of the optimizer, and those that the formula says."""
+    import torch.distributed as dist
+
+    from sprout.model import GPT
+    from sprout.model.dial import dial
+    from sprout.optim import OptimConfig, Optimizer
+    from sprout.optim.scaling import bytes_sent
+
+    place, shape = place_of(), dial(2, 1000, 64).shape
+    counter = Path(f"/sys/class/net/{interface_towards(place.address, place.port)}/statistics/tx_bytes")
+    model = GPT(shape)
+    optimizer = Optimizer(model, OptimConfig())
+    before = 0
+    for step in range(21):
+        if step == 1:  # the first one makes connections
+            dist.barrier()
+            before = int(counter.read_text())
+        for p in model.parameters():
+            p.grad = torch.randn_like(p)
+        optimizer.step(1.0)
+    dist.barrier()
+    found = {"measured": (int(counter.read_text()) - before) / 20, "formula": bytes_sent(shape, world()[1])}
+    (folder / f"{name}{world()[0]}.json").write_text(json.dumps(found))
+
+
 def words() -> None:
     """What the functions say, whoever calls them."""
     rank, size = world()
@@ -87,8 +113,9 @@ if __name__ == "__main__":
         main(rest)
     torch.set_num_threads(1)
     with Together(place_of(), lambda: "") as together:
+        compute.apply(compute.decide("cpu", "off", 1, place_of()))
         together.join("gloo")
         for job in rest[1:]:
             kind, *names = job.split(":")
-            {"state": state, "reinforce": reinforce}[kind](Path(rest[0]), *names)
+            {"state": state, "reinforce": reinforce, "measured": measured}[kind](Path(rest[0]), *names)
         words()

@@ -223,6 +223,20 @@ def test_two_hosts_get_the_curves_of_one_process(hosts, one, text, tmp_path):
 
 
 @pytest.mark.slow
+def test_bytes_on_the_cable_are_those_of_the_formula(hosts, tmp_path):
+    """At most half as much again: Gloo's reduce-scatter is an all-reduce. At least as much, for nothing can be left out."""
+    if hosts[2] is None:
+        pytest.skip("this machine allows no network namespaces")
+    commands = on_two(hosts, 1, WORKER, "work", str(tmp_path), "measured:bytes")
+    with started(commands[0]) as first, started(commands[1]) as second:
+        said = [p.communicate(timeout=90)[0] for p in (first, second)]
+    assert first.returncode == second.returncode == 0, said
+    for rank in range(2):
+        found = json.loads((tmp_path / f"bytes{rank}.json").read_text())
+        assert 0.99 < found["measured"] / found["formula"] < 1.6
+
+
+@pytest.mark.slow
 def test_torchrun_grows_a_whole_model_of_the_world(tmp_path):
     """Skills, reinforcement and report included, by the command as people give it."""
     run = tmp_path / "run"
