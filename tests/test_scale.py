@@ -256,13 +256,13 @@ def test_torchrun_grows_a_whole_model_of_the_world(tmp_path):
 
 @pytest.mark.slow
 def test_saved_by_four_taken_up_by_three_and_by_one(one, text, tmp_path):
-    """Ctrl-C twice on the way; the curve is that of one process."""
+    """Ctrl-C and the system's SIGTERM on the way; the curve is that of one process."""
     run = tmp_path / "run"
     words = [WORKER, "--", "sprout", "grow", "--run", str(run), "--text", str(text), *TINY]
-    for processes, stage in ((4, "midtrain"), (3, "finetune")):
+    for processes, stage, number in ((4, "midtrain", signal.SIGINT), (3, "finetune", signal.SIGTERM)):
         with started([*torchrun("--nproc-per-node", str(processes)), *words], SPROUT_SAVE_SECONDS="0") as agent:
             await_file(run, f"checkpoints/{stage}-*/step_*", agent)
-            agent.send_signal(signal.SIGINT)
+            agent.send_signal(number)
             said = agent.communicate(timeout=60)[0]
         assert agent.returncode and said.count(f"{stage}: saved at step") == 1, said[-3000:]
     said = ran([sys.executable, *(w for w in words if w != "--")])

@@ -32,6 +32,7 @@ from sprout.common.processes import Place, in_touch
 BEAT = 2.0  # seconds between two signs of life
 COMES = 300.0  # seconds that a process has to come up: importing torch from a cold network disk takes its time
 GRACE = 3.0  # seconds that a main thread has to notice by itself that another process is gone
+SAVES = 20.0  # seconds that saving may take after SIGTERM; torchrun kills after 30
 STUCK = timedelta(minutes=30)  # that all are alive and one answer takes; the first may be reading a large corpus
 AGAIN = 75  # exit status: EX_TEMPFAIL
 
@@ -107,8 +108,16 @@ class Together:
             return
         if not self.speaking.acquire(blocking=False):
             time.sleep(60)  # `_guard` is ending this process
-        if isinstance(error, Lost):
-            self._explain(error)
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending as fast as it can
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, Lost):  # a signal may have come on the way here
+            cause = cause.__context__ if isinstance(cause, KeyboardInterrupt) else None
+        if isinstance(cause, Lost):
+            self._explain(cause)
+            if cause is not error:
+                self._leave()
+                raise cause from None
         else:
             text = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
             by_hand = isinstance(error, Interrupted | KeyboardInterrupt)
@@ -259,14 +268,19 @@ class Together:
 
     def _guard(self) -> None:
         """End the process where its main thread can't."""
+        told = 0.0  # when the system said that this is to end
         while not self.leaving.is_set():
             ready, _, _ = select.select([self.pipe], [], [], 0.5)
+            now = time.monotonic()
             if ready and signal.SIGTERM in self.pipe.recv(64):
-                # torchrun ends all processes of a host as soon as one has ended; why it did may stand in the store.
+                # The cluster wants its machines back; or another process of this host has ended, and torchrun ends all.
                 time.sleep(0.5)
                 self._look()
-                self._end(self._reason() if self.ended else "torchrun or the system ended it (SIGTERM), as when another process is gone")
-            now = time.monotonic()
+                if self.ended is None and not self.speaking.locked():
+                    told = told or now
+                    signal.raise_signal(signal.SIGINT)  # to the main thread, which saves if everybody is there still
+            if told and now - told > SAVES:
+                self._end("torchrun or the system ended it (SIGTERM), as when another process is gone")
             if self.ended and now - self.ended_at > 2 * GRACE:
                 self._end(self._reason())
             if self.ended is None and now - self.heard > self.silence + BEAT:
