@@ -23,6 +23,7 @@ from sprout.common.errors import UserError
 from sprout.common.files import check_folder, read_json, write_json
 from sprout.common.processes import Place, from_first, gathered, is_first, on_first, place_of
 from sprout.common.together import Together
+from sprout.data import Border, open_corpus
 from sprout.engine import toolbox_for
 from sprout.journal import Journal, NoJournal
 from sprout.model import GPT
@@ -47,7 +48,7 @@ from sprout.recipe import (
 )
 from sprout.report import build_report
 from sprout.tokenizer import Tokenizer, native
-from sprout.train import make_loss
+from sprout.train import make_gradients
 from sprout.watch import Page, check_port
 from sprout.world import World, build_world
 
@@ -104,7 +105,7 @@ def opened(config: GrowConfig) -> Iterator[tuple[Session, Together]]:
     place = place_of()
     say: Say = print if place.rank == 0 else lambda text: None
     with Together(place, lambda: how_to_go_on(config.run, place)) as together:
-        compute = decide(config.device, config.compile, config.threads, place)
+        compute = decide(config.device, config.compile, config.threads, config.kernels, place)
         apply(compute)
         together.join(compute.backend)
         s = open_session(config, agree(compute), say)
@@ -147,12 +148,12 @@ def open_session(config: GrowConfig, compute: Compute, say: Say) -> Session:
         return kept[0].without_texts()
 
     begun = on_first(begin)
-    begun = kept[0] if kept else begun
+    begun = kept[0] if kept else begun.with_corpus(config)
     d = dial(config.depth, begun.tokenizer.vocab_size, config.context, config.tokens or None, config.batch_tokens)
     model = GPT(d.shape, config.seed).to(compute.device)
     model.dtype = compute.dtype
     journal = (Journal if is_first() else NoJournal)(config.run / "live.jsonl", say, fresh=not begun.before)
-    s = Session(config, compute, world, begun.tokenizer, d, model, make_loss(model, compute), toolbox_for(world if config.uses_world else None),
+    s = Session(config, compute, world, begun.tokenizer, d, model, make_gradients(model, compute), toolbox_for(world if config.uses_world else None),
                 begun.plan or Plan(0, 0, 0, 0, 0.0), say, begun.local, journal)  # fmt: skip
     check_lengths(s)
     if begun.plan is None:
@@ -184,21 +185,38 @@ class Begun:
     options: dict[str, str]
     before: bool
     plan: Plan | None
+    streams: object = None  # the fingerprint of the text that streams
 
     def without_texts(self) -> Begun:
         """For the processes that make no rows: all but the texts and conversations."""
         none: dict[str, list[Any]] = {split: [] for split in ("train", "validation")}
-        return replace(self, local={**self.local, "texts": none, "chats": none})
+        left = {"texts": none, "chats": none, "chats_elsewhere": bool(self.local["chats"]["train"])}
+        return replace(self, local={**self.local, **left, "corpus": True if self.local["corpus"] else None})
+
+    def with_corpus(self, config: GrowConfig) -> Begun:
+        """What streams is read by every process for itself: its files have to be there on every host. Raises UserError
+        where they are others."""
+        if not self.local["corpus"]:
+            return self
+        corpus = open_corpus(config.text, Border(config.strict, lambda text: None))
+        if corpus.fingerprint != self.streams:
+            raise UserError(
+                f"{', '.join(config.text)} isn't the same here as on the first host. Text that streams is read by every host: "
+                "put the same files there."
+            )
+        return replace(self, local={**self.local, "corpus": corpus})
 
 
 def read_run(config: GrowConfig, world: World, say: Say) -> Begun:
     """Read the user's files and the run's folder, and learn the tokenizer where there is none."""
     local = read_local(config, say)
-    ours = {k: str(v) for k, v in asdict(config).items() if k not in ("run", "threads", "eval_problems")}
+    ours = {k: str(v) for k, v in asdict(config).items() if k not in ("run", "threads", "eval_problems", "stream")}
     if config.text or config.chat or config.tasks:
         ours["data"] = local["fingerprint"]
     path = config.run / "grow.json"
     theirs = read_json(path) if path.is_file() else {}
+    if local["corpus"] or "streamed" in theirs:
+        ours["streamed"] = str(local["corpus"] is not None)
     if theirs:
         check_same(config.run, ours, theirs)
     tokenizer = make_tokenizer(config, world, local, say)
@@ -214,7 +232,8 @@ def read_run(config: GrowConfig, world: World, say: Say) -> Begun:
             plan = Plan(**read_json(plan_path))
         except TypeError as error:
             raise UserError(f"{plan_path} is damaged ({error}); restore it, or give another --run.") from error
-    return Begun(local, tokenizer, ours, bool(theirs), plan)
+    corpus = local["corpus"]
+    return Begun(local, tokenizer, ours, bool(theirs), plan, corpus.fingerprint if corpus else None)
 
 
 def check_alike(config: GrowConfig) -> None:

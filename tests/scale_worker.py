@@ -107,13 +107,13 @@ def words() -> None:
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
     if what == "sprout":
-        compute._cpu_has_bf16 = lambda: False
+        compute._cpu_dtype = lambda: (torch.float32, "float32 activations: asked for")
         from sprout.cli import main
 
         main(rest)
     torch.set_num_threads(1)
     with Together(place_of(), lambda: "") as together:
-        compute.apply(compute.decide("cpu", "off", 1, place_of()))
+        compute.apply(compute.decide("cpu", "off", 1, place=place_of()))
         together.join("gloo")
         for job in rest[1:]:
             kind, *names = job.split(":")

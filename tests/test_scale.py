@@ -66,7 +66,7 @@ def rank_of(agent: subprocess.Popen, rank: int) -> psutil.Process:
     return next(c for c in psutil.Process(agent.pid).children(recursive=True) if c.environ().get("RANK") == str(rank))
 
 
-def await_file(run: Path, pattern: str, process: subprocess.Popen, seconds: float = 100) -> Path:
+def await_file(run: Path, pattern: str, process: subprocess.Popen, seconds: float = 150) -> Path:
     until = time.monotonic() + seconds
     while time.monotonic() < until and process.poll() is None:
         if found := sorted(run.glob(pattern)):
@@ -173,7 +173,7 @@ def test_what_is_decided_for_several_processes():
     assert any("4 processes on 2 hosts" in r and "Gloo" in r for r in two.reasons)
     assert any("cores for 2 processes" in r for r in two.reasons)
     assert two.interface == "" or two.interface in psutil.net_if_addrs()
-    assert "".join(decide("cpu", "off", 3, Place(0, 2, 0, 2)).reasons).count("3 threads") == 1
+    assert "".join(decide("cpu", "off", 3, place=Place(0, 2, 0, 2)).reasons).count("3 threads") == 1
 
 
 def test_other_commands_are_not_for_several_processes():
