@@ -53,7 +53,7 @@ def started(command: list[str], **env: str):
         process.communicate()
 
 
-def ran(command: list[str], timeout: float = 150, status: int = 0, **env: str) -> str:
+def ran(command: list[str], timeout: float = 250, status: int = 0, **env: str) -> str:
     """What the command prints; fails where it ends with another status."""
     with started(command, **env) as process:
         said, _ = process.communicate(timeout=timeout)
@@ -229,7 +229,7 @@ def test_bytes_on_the_cable_are_those_of_the_formula(hosts, tmp_path):
         pytest.skip("this machine allows no network namespaces")
     commands = on_two(hosts, 1, WORKER, "work", str(tmp_path), "measured:bytes")
     with started(commands[0]) as first, started(commands[1]) as second:
-        said = [p.communicate(timeout=90)[0] for p in (first, second)]
+        said = [p.communicate(timeout=150)[0] for p in (first, second)]
     assert first.returncode == second.returncode == 0, said
     for rank in range(2):
         found = json.loads((tmp_path / f"bytes{rank}.json").read_text())
@@ -330,7 +330,7 @@ def test_a_pulled_cable_ends_both_hosts(hosts, text, tmp_path):
 def test_hosts_with_different_options_are_refused(hosts, text, tmp_path):
     commands = on_two(hosts, 1, "-m", "sprout", "--", "grow", "--run", str(tmp_path / "run"), "--text", str(text), *TINY, "--seed")
     with started([*commands[0], "1"]) as first, started([*commands[1], "2"]) as second:
-        said, other = first.communicate(timeout=90)[0], second.communicate(timeout=60)[0]
+        said, other = first.communicate(timeout=150)[0], second.communicate(timeout=60)[0]
     assert first.returncode and second.returncode
     assert "process 1 has another seed (seed: 2 there, 1 here)" in said, said[-3000:]
     assert "another seed" in other and not (tmp_path / "run").exists()
