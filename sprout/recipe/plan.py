@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from sprout.common.hashing import stable_hash
+from sprout.common.processes import from_first, world
 from sprout.data import (
     batch_rows,
     get_batch,
@@ -44,15 +45,16 @@ def loop_config(s: Session, stage: str, steps: int) -> LoopConfig:
 
 def measure(s: Session) -> float:
     """Seconds a training step takes here; compiles on the way. The model comes out as it went in."""
+    rank, size = world()
     rows = max(1, s.config.batch_tokens // s.config.context)
     data = feed(s, "midtrain", 40 * s.config.context)
     weights = {k: v.clone() for k, v in s.model.state_dict().items()}
     optimizer = Optimizer(s.model, loop_config(s, "pretrain", 100).optim)
     seconds: list[float] = []
     began = time.perf_counter()
-    while len(seconds) < 4 or (len(seconds) < 25 and time.perf_counter() - began < 6):
+    while from_first(len(seconds) < 4 or (len(seconds) < 25 and time.perf_counter() - began < 6)):
         start = time.perf_counter()
-        batch = get_batch(data, batch_rows(len(data), rows, len(seconds), 0), s.compute.device)
+        batch = get_batch(data, batch_rows(len(data), rows, len(seconds), 0)[rank::size], s.compute.device)
         backward_step(s.gradients, batch, min(rows, 32))
         optimizer.step(1e-6)
         if not seconds:

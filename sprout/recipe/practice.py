@@ -14,7 +14,7 @@ from sprout.data import (
     get_batch,
     world_problems,
 )
-from sprout.engine import Engine, Prompt, Sampling
+from sprout.engine import Engine, Prompt, Sampling, generate_shared
 from sprout.evals import evaluate_skills, problems_for
 from sprout.optim import OptimConfig
 from sprout.optim import world as processes
@@ -34,7 +34,7 @@ def where_tries_differ(s: Session, engine: Engine, problems: int = 16, tries: in
     problems): where all are right or all are wrong, a comparison within the group teaches nothing."""
     asked = [p for p in problems_for(s.world, list(SKILLS), problems, "validation") if fits(s, p)]
     sampling = Sampling(1.0, max_tokens=130, seed=stable_hash(s.config.seed, "tries") % 2**31)
-    completions = engine.generate([Prompt(p.prompt, p.tools) for p in asked for _ in range(tries)], sampling)
+    completions = generate_shared(engine, [Prompt(p.prompt, p.tools) for p in asked for _ in range(tries)], sampling)
     spread: dict[str, list[float]] = {}
     for i, problem in enumerate(asked):
         mine = completions[i * tries : (i + 1) * tries]

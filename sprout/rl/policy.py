@@ -13,9 +13,10 @@ def advantages(rewards: Tensor) -> Tensor:
     return rewards - rewards.mean(dim=1, keepdim=True)
 
 
-def policy_loss(logprobs: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
+def policy_loss(logprobs: Tensor, advantage: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
     """The REINFORCE loss, on-policy: minus the advantage of each token's reply times its log-probability, averaged over
     all trained tokens of the whole batch (arXiv 2503.14476), so that a token counts the same in long and short replies.
 
-    logprobs, mask (N, T), advantage (N,); a scalar."""
-    return -(advantage[:, None] * logprobs * mask).sum() / mask.sum().clamp(min=1)
+    logprobs, mask (N, T), advantage (N,); a scalar. `count` is the number of trained tokens, where these are only a part of
+    the batch."""
+    return -(advantage[:, None] * logprobs * mask).sum() / (mask.sum() if count is None else count).clamp(min=1)
