@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sprout.engine import native
 from sprout.model import GPT, Block, GPTConfig
 from sprout.model.gpt import EMBED_EPS
 from sprout.model.layers import norm, rotate
@@ -59,12 +60,15 @@ class Decoder:
             qkv, gate_up = torch.cat([block.q, block.k, block.v]), torch.cat([block.gate, block.up])
             self.layers.append(Layer(qkv, block.o.detach(), gate_up, block.down.detach()))
         self.cos, self.sin = model.cos, model.sin  # (context, D)
+        self.core = native.core(self)
 
     def step(self, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor, last: Tensor) -> Tensor:
         """Logits (B, V) float32 at the places `last` (B,) of the new tokens `ids` (B, T) int64, with keys and values of
         earlier tokens read from the `rows` of the cache and those of the new ones written to it; `starts` (B,) counts
         what each row holds already. Padding at a row's end is harmless: later steps overwrite it."""
         config, (B, T), device = self.config, ids.shape, ids.device
+        if T == 1 and self.core:
+            return native.step(self.core, config.vocab_size, ids, cache, rows, starts)
         H, K, D, C, eps = config.heads, config.kv_heads, config.head_size, config.width, config.eps
         places = starts[:, None] + torch.arange(T, device=device)  # (B, T)
         S = int(places.max()) + 1

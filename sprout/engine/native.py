@@ -1,0 +1,54 @@
+"""The C core behind the decoder, `native.c`, where the set-up could build it: a step of one new token for each row, on a CPU.
+It gives what `Decoder.step` gives in PyTorch, but for the last bits of a float."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from sprout.engine.decoder import Decoder, KVCache
+
+try:
+    from sprout.engine import _native  # type: ignore[attr-defined]
+except ImportError as error:
+    _native, ABSENT = None, str(error)
+else:
+    ABSENT = ""
+
+SWITCH = "SPROUT_NATIVE_DECODER"  # environment: 'off' leaves the steps to PyTorch; 'avx512', 'avx2', 'plain' ask for a kind
+
+
+def say() -> str:
+    """Which one is used, and why, for people."""
+    if not _native:
+        return f"decoder: PyTorch, several times slower on a CPU; the C core was not built, a C compiler at set-up does ({ABSENT})"
+    switch = os.environ.get(SWITCH, "")
+    return f"decoder: PyTorch, since {SWITCH}=off" if switch == "off" else "decoder: the C core on a CPU"
+
+
+def core(decoder: Decoder, half: bool = False) -> Any:
+    """The decoder's weights once more, as the C core wants them; None where it can't be used. With `half` in bfloat16: half
+    the bytes to read for each token, and scores that are the less exact."""
+    switch = os.environ.get(SWITCH, "")
+    if _native is None or switch == "off" or decoder.device.type != "cpu":
+        return None
+    c = decoder.config
+    layers = tuple(tuple(m.numpy() for m in (layer.qkv, layer.o, layer.gate_up, layer.down)) for layer in decoder.layers)
+    whole = [m.contiguous().numpy() for m in (decoder.table, decoder.cos, decoder.sin, decoder.head)]
+    return _native.Model(
+        c.heads, c.kv_heads, c.head_size, c.width, c.hidden, c.vocab_size, c.context, c.eps, c.qk_gain * c.head_size**-0.5,
+        *whole, layers, half, switch,
+    )  # fmt: skip
+
+
+def step(model: Any, vocab_size: int, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor) -> Tensor:
+    """As `Decoder.step` for ids (B, 1): logits (B, V)."""
+    row = torch.arange(cache.k.shape[1])[rows] if isinstance(rows, slice) else rows
+    logits = torch.empty(len(ids), vocab_size)
+    given = [t.contiguous().numpy() for t in (ids[:, 0], row, starts)]
+    model.step(*given, cache.k.numpy(), cache.v.numpy(), logits.numpy(), torch.get_num_threads())
+    return logits
