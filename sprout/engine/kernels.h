@@ -57,22 +57,28 @@ static TARGET float NAME(inverse_size)(const float *x, long n, float eps) {
 
 /* ---------------------------------------------------------------------------------------------- products */
 
-/* R rows of x (R, stride) times P panels, `size` numbers apart: tile (P, R, 32). R, P and half are constants wherever this is
- * used. With `half`, a panel's channel is 16 words, each of which holds two bfloat16: number i low, number i + 16 high. */
-static INLINE TARGET void NAME(tile)(const int R, const int P, const int half, const float *x, long stride, const float *panel,
-                                     long size, long C, float *tile) {
+/* R rows of x (R, stride) times P panels, `size` numbers apart: tile (P, R, 32). R, P, half and fetch are constants wherever
+ * this is used. With `half`, a panel's channel is 16 words, each of which holds two bfloat16: number i low, number i + 16
+ * high. With `fetch`, weights are asked for before they are needed. */
+static INLINE TARGET void NAME(tile)(const int R, const int P, const int half, const int fetch, const float *x, long stride,
+                                     const float *panel, long size, long C, float *tile) {
     VECTOR sum[P][R][NV];
     UNROLL for (int p = 0; p < P; p++)
         UNROLL for (int r = 0; r < R; r++)
             UNROLL for (int v = 0; v < NV; v++) sum[p][r][v] = (VECTOR){0};
+    const int wide = half ? PANEL / 2 : PANEL;
     for (long c = 0; c < C; c++) {
         UNROLL for (int p = 0; p < P; p++) {
             VECTOR weight[NV];
+            if (fetch) {
+                __builtin_prefetch(panel + p * size + c * wide + AHEAD);
+                if (!half) __builtin_prefetch(panel + p * size + c * wide + AHEAD + 16);
+            }
             UNROLL for (int v = 0; v < NV; v++) {
                 if (!half) {
-                    weight[v] = LOAD(panel + p * size + c * PANEL + v * W);
+                    weight[v] = LOAD(panel + p * size + c * wide + v * W);
                 } else if (v < NV / 2) {
-                    INTS words = (INTS)LOAD(panel + p * size + c * (PANEL / 2) + v * W);
+                    INTS words = (INTS)LOAD(panel + p * size + c * wide + v * W);
                     weight[v] = (VECTOR)(words << 16);
                     weight[v + NV / 2] = (VECTOR)(words & (int32_t)0xFFFF0000);
                 }
@@ -103,16 +109,17 @@ static TARGET void NAME(place)(int how, long R, const float *tile, const float *
     }
 }
 
-#define TILE(R, P) \
-    (m->half ? NAME(tile)(R, P, 1, x + b * m->channels, m->channels, panel, size, m->channels, tile) \
-             : NAME(tile)(R, P, 0, x + b * m->channels, m->channels, panel, size, m->channels, tile))
+#define TILE(R, P, fetch) \
+    (m->half ? NAME(tile)(R, P, 1, fetch, x + b * m->channels, m->channels, panel, size, m->channels, tile) \
+             : NAME(tile)(R, P, 0, fetch, x + b * m->channels, m->channels, panel, size, m->channels, tile))
 #define BLOCK(R, P) \
     if (B - b >= R) { \
         for (long p = at, many; p < end; p += many) { \
             const float *panel = m->panels + p * size; \
             many = end - p >= P ? P : 1; \
-            if (many == P) TILE(R, P); \
-            else TILE(R, 1); \
+            if (many == P && m->far && !b && R > 2) TILE(R, P, 1); \
+            else if (many == P) TILE(R, P, 0); \
+            else TILE(R, 1, 0); \
             for (long i = 0; i < many; i++) { \
                 long start = (p + i) * each, n = m->out - start < each ? m->out - start : each; \
                 NAME(place)(how, R, tile + i * R * PANEL, scale + b, out + b * m->out + start, m->out, n); \
@@ -126,7 +133,7 @@ static TARGET void NAME(place)(int how, long R, const float *tile, const float *
  * next rows come. */
 static TARGET void NAME(product)(const Matrix *m, long first, long last, int how, long B, const float *x, const float *scale,
                                  float *out) {
-    float tile[8 * PANEL] __attribute__((aligned(64)));
+    float tile[12 * PANEL] __attribute__((aligned(64)));
     long size = m->channels * PANEL / (m->half ? 2 : 1), each = how == GATED ? PANEL / 2 : PANEL;
     for (long at = first; at < last; at += 4) {
         long end = last - at < 4 ? last : at + 4;
