@@ -20,7 +20,7 @@ typedef float LOOSE __attribute__((vector_size(4 * W), aligned(4), may_alias)); 
 #define LOAD(p) (*(const LOOSE *)(p))
 #define STORE(p, v) (*(LOOSE *)(p) = (v))
 
-/* e^x within 2 units in the last place, from -87 to 88; beyond, what it is there. NaN stays NaN. */
+/* e^x within 2 units in the last place; 0 below -87, and above 88 what it is there. NaN stays NaN. */
 static INLINE TARGET VECTOR NAME(exponential)(VECTOR x) {
     VECTOR zero = {0}, high = zero + 88.0f, low = zero - 87.0f, magic = zero + 12582912.0f; /* 1.5 x 2^23 */
     INTS above = x > high, below = x < low; /* both are false for NaN */
@@ -32,7 +32,7 @@ static INLINE TARGET VECTOR NAME(exponential)(VECTOR x) {
     p = p * r + 1.0f / 6;
     p = p * r + 0.5f;
     p = p * r * r + r + 1.0f;
-    return (VECTOR)((INTS)p + (((INTS)shifted - (INTS)magic) << 23)); /* times 2^n */
+    return (VECTOR)(((INTS)p + (((INTS)shifted - (INTS)magic) << 23)) & ~below); /* times 2^n */
 }
 
 static INLINE TARGET float NAME(total)(VECTOR v) {
@@ -197,12 +197,38 @@ static INLINE TARGET void NAME(mix)(const int N, const int U, const float *weigh
     }
 }
 
+/* The greatest of x (n,), n at least 1. */
+static TARGET float NAME(most)(const float *x, long n) {
+    float most = x[0];
+    long i = 0;
+    if (n >= W) {
+        VECTOR best = LOAD(x);
+        for (i = W; i + W <= n; i += W) {
+            VECTOR v = LOAD(x + i);
+            INTS more = v > best;
+            best = (VECTOR)(((INTS)v & more) | ((INTS)best & ~more));
+        }
+        for (int j = 0; j < W; j++) most = best[j] > most ? best[j] : most;
+    }
+    for (; i < n; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+/* out (n,) = e^((x - most) / heat). There is room for a vector more. */
+static TARGET void NAME(exponentials)(const float *x, long n, float most, float heat, float *out) {
+    long i = 0;
+    for (; i + W <= n; i += W) STORE(out + i, NAME(exponential)((LOAD(x + i) - most) / heat));
+    if (i == n) return;
+    float rest[W];
+    for (int j = 0; j < W; j++) rest[j] = i + j < n ? x[i + j] : -INFINITY;
+    STORE(out + i, NAME(exponential)((LOAD(rest) - most) / heat));
+}
+
 /* Softmax of scores (S,), but for the division: e^(score - greatest) in its place; their sum. There is room for W more. */
 static INLINE TARGET float NAME(soften)(float *scores, long S) {
     VECTOR sum = {0};
-    float most = scores[0];
-    for (long s = 1; s < S; s++) most = scores[s] > most ? scores[s] : most;
-    for (long i = S; i % W; i++) scores[i] = most - 87.0f; /* e^-87 is nothing beside the greatest one's 1 */
+    float most = NAME(most)(scores, S);
+    for (long i = S; i % W; i++) scores[i] = -INFINITY;
     for (long s = 0; s < S; s += W) {
         VECTOR e = NAME(exponential)(LOAD(scores + s) - most);
         sum += e;
@@ -211,15 +237,17 @@ static INLINE TARGET float NAME(soften)(float *scores, long S) {
     return NAME(total)(sum);
 }
 
-/* One key/value head of one row: `joined` has its queries (H, D), key and value (each K, D) as they come from the product;
- * key and value are written to their place in keys and values (context, D), and the `group` query heads look at all up to it.
- * out (group, D). */
-static TARGET void NAME(attend)(float *queries, long group, float *key, const float *value, long D, float *keys, float *values,
-                                long place, const float *cos, const float *sin, float eps, float gain, float *scores, float *out) {
-    long S = place + 1;
+/* A new key (D,), normed and turned, and its value to their places in the cache. */
+static TARGET void NAME(keep)(float *key, const float *value, long D, float *to_key, float *to_value, const float *cos,
+                              const float *sin, float eps) {
     NAME(turn)(key, D, cos, sin, eps, 1);
-    memcpy(keys + place * D, key, (size_t)D * sizeof(float));
-    memcpy(values + place * D, value, (size_t)D * sizeof(float));
+    memcpy(to_key, key, (size_t)D * sizeof(float));
+    memcpy(to_value, value, (size_t)D * sizeof(float));
+}
+
+/* The queries (group, D) that share a key/value head, normed and turned, look at keys and values (S, D): out (group, D). */
+static TARGET void NAME(attend)(float *queries, long group, long D, const float *keys, const float *values, long S, const float *cos,
+                                const float *sin, float eps, float gain, float *scores, float *out) {
     for (long g = 0; g < group; g++, queries += D, out += D) {
         NAME(turn)(queries, D, cos, sin, eps, gain);
 #define WIDTH(N, U) \

@@ -9,9 +9,6 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <math.h>
-#include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,12 +17,13 @@
 #endif
 
 #define PANEL 32
-#define MOST_THREADS 64
 #define FAR 32e6 /* bytes of weights from which on it pays to ask for them AHEAD (floats), but for one or two rows: at 400 MB 1.1
                   * to 1.3 times the speed, at 64 MB 0.95 to 1.2, at 4 MB 0.8 (2 threads) */
 #define AHEAD 512
 #define INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+
+#include "threads.h"
 
 enum { WRITTEN, ADDED, GATED }; /* what becomes of a product */
 
@@ -41,11 +39,14 @@ typedef struct {
     const char *name;
     float (*inverse_size)(const float *, long, float);
     void (*product)(const Matrix *, long, long, int, long, const float *, const float *, float *);
-    void (*attend)(float *, long, float *, const float *, long, float *, float *, long, const float *, const float *, float,
-                   float, float *, float *);
+    void (*keep)(float *, const float *, long, float *, float *, const float *, const float *, float);
+    void (*attend)(float *, long, long, const float *, const float *, long, const float *, const float *, float, float, float *,
+                   float *);
+    float (*most)(const float *, long);
+    void (*exponentials)(const float *, long, float, float, float *);
 } Kernels;
 
-#define KERNELS(name, suffix) {name, inverse_size_##suffix, product_##suffix, attend_##suffix}
+#define KERNELS(name, suffix) {name, inverse_size_##suffix, product_##suffix, keep_##suffix, attend_##suffix, most_##suffix, exponentials_##suffix}
 
 #if defined(__x86_64__)
 #define W 16
@@ -99,82 +100,6 @@ static const Kernels *kernels_named(const char *name) {
     return !*name || !strcmp(name, "plain") ? &plain : NULL;
 }
 
-/* ---------------------------------------------------------------------------------------------- threads */
-
-static inline void pause_briefly(void) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
-/* Workers that wait for a step, turning in place for a moment (a step follows the last within a fraction of a millisecond
- * while somebody is written to) and then asleep. One step at a time has them; another one meanwhile works alone. */
-#define PATIENCE 20000 /* turns, each of 40 to 140 cycles, before a worker sleeps */
-
-struct Job;
-static void work(struct Job *job, int thread);
-
-static struct {
-    pthread_mutex_t busy, lock;
-    pthread_cond_t wake;
-    atomic_uint call;     /* number of the call x 256 + threads that take part; workers wait for another one */
-    atomic_int sleepers;
-    struct Job *_Atomic job;
-    int workers;
-} pool = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, NULL, 0};
-
-typedef struct {
-    int thread;
-    unsigned seen;
-} Start;
-
-static void *worker(void *argument) {
-    Start start = *(Start *)argument;
-    free(argument);
-    for (;;) {
-        unsigned call;
-        for (int i = 0; (call = atomic_load(&pool.call)) == start.seen && i < PATIENCE; i++) pause_briefly();
-        if (call == start.seen) {
-            pthread_mutex_lock(&pool.lock);
-            atomic_fetch_add(&pool.sleepers, 1);
-            while ((call = atomic_load(&pool.call)) == start.seen) pthread_cond_wait(&pool.wake, &pool.lock);
-            atomic_fetch_sub(&pool.sleepers, 1);
-            pthread_mutex_unlock(&pool.lock);
-        }
-        start.seen = call;
-        if (start.thread < (int)(call & 255)) work(atomic_load(&pool.job), start.thread);
-    }
-    return NULL;
-}
-
-/* After a fork the child has no workers; it makes its own. */
-static void forget_workers(void) {
-    pthread_mutex_init(&pool.busy, NULL);
-    pthread_mutex_init(&pool.lock, NULL);
-    pthread_cond_init(&pool.wake, NULL);
-    atomic_store(&pool.sleepers, 0);
-    pool.workers = 0;
-}
-
-/* As many threads as there are, at most `wanted`, this one included. The caller has the pool. */
-static int threads_there(int wanted) {
-    while (pool.workers + 1 < wanted) {
-        pthread_t id;
-        Start *start = malloc(sizeof *start);
-        if (!start) break;
-        *start = (Start){pool.workers + 1, atomic_load(&pool.call)};
-        if (pthread_create(&id, NULL, worker, start)) {
-            free(start);
-            break;
-        }
-        pthread_detach(id);
-        pool.workers++;
-    }
-    return wanted < pool.workers + 1 ? wanted : pool.workers + 1;
-}
-
 /* ---------------------------------------------------------------------------------------------- the step */
 
 typedef struct {
@@ -190,87 +115,74 @@ typedef struct {
     Py_buffer table, cos, sin; /* (V, C), (context, D) twice */
     Layer *layers;
     Matrix head;
-    void *scratch; /* of the last step, for the next one */
-    size_t scratch_size;
+    char *scratch; /* of the last step, for the next one */
 } Model;
 
-typedef struct Job {
+#define AT_ONCE 256 /* tokens that go through the layers together */
+
+typedef struct {
+    Team team;
     const Model *m;
-    long B, rows, places; /* rows and places of the cache */
-    const int64_t *ids, *row, *start;
+    long N, heads, rows, places; /* tokens, and those whose scores are wanted; rows and places of the cache */
+    const int64_t *ids, *row, *place, *last;
     float *k, *v, *logits;
-    float *x, *joined, *mixed, *hidden, *own; /* (B, C), (B, (H + 2K) D), (B, H D), (B, F); (threads, B + places + 16) */
-    int threads;
-    _Alignas(64) atomic_uint arrived; /* in a cache line of its own: it changes while the others read the rest */
+    float *x, *joined, *mixed, *hidden, *wanted, *own; /* (N, C), (N, (H + 2K) D), (N, H D), (N, F), (heads, C), (threads, own_size) */
+    long own_size, first; /* `last` counts from there */
 } Job;
 
-/* Wait until all threads are here, for the n-th time. */
-static void meet(Job *job, unsigned *n) {
-    if (job->threads == 1) return;
-    unsigned all = ++*n * (unsigned)job->threads;
-    atomic_fetch_add(&job->arrived, 1);
-    for (int i = 0; (int)(atomic_load(&job->arrived) - all) < 0; i++) {
-        if (i < PATIENCE) pause_briefly();
-        else sched_yield(); /* there are fewer processors than threads */
-    }
+#define MEETINGS(m) (6 * (unsigned)(m)->L + 2)
+
+static void share(Job *job, int thread, const Matrix *m, int how, long B, const float *x, const float *scale, float *out) {
+    long first = m->count * thread / job->team.threads, last = m->count * (thread + 1) / job->team.threads;
+    job->m->kernels->product(m, first, last, how, B, x, scale, out);
 }
 
-static void share(Job *job, int thread, const Matrix *m, int how, const float *x, const float *scale, float *out) {
-    long first = m->count * thread / job->threads, last = m->count * (thread + 1) / job->threads;
-    job->m->kernels->product(m, first, last, how, job->B, x, scale, out);
+static void sizes(const Job *job, long B, const float *x, float *scale) {
+    for (long b = 0; b < B; b++) scale[b] = job->m->kernels->inverse_size(x + b * job->m->C, job->m->C, job->m->eps);
 }
 
-static void work(Job *job, int thread) {
+/* The stream of N tokens through all layers. The norm is one number for a token: what comes out of a product is scaled,
+ * instead of what goes in. The threads meet MEETINGS times. */
+static void step(Team *team, int thread) {
+    Job *job = (Job *)team;
     const Model *m = job->m;
-    const Kernels *kernels = m->kernels;
-    long B = job->B, H = m->H, K = m->K, D = m->D, C = m->C, group = H / K, joined = (H + 2 * K) * D;
-    /* The norm is one number for a row: what comes out of a product is scaled, instead of what goes in. */
-    float *scale = job->own + thread * (B + job->places + 16), *scores = scale + B;
+    long N = job->N, H = m->H, K = m->K, D = m->D, C = m->C, group = H / K, joined = (H + 2 * K) * D, heads = job->heads;
+    float *scale = job->own + thread * job->own_size, *scores = scale + AT_ONCE;
     unsigned n = 0;
-    for (long b = thread; b < B; b += job->threads)
+    for (long b = thread; b < N; b += team->threads)
         memcpy(job->x + b * C, (const float *)m->table.buf + job->ids[b] * C, (size_t)C * sizeof(float));
-    meet(job, &n);
+    meet(team, &n);
     for (long i = 0; i < m->L; i++) {
         const Layer *layer = &m->layers[i];
-        for (long b = 0; b < B; b++) scale[b] = kernels->inverse_size(job->x + b * C, C, m->eps);
-        share(job, thread, &layer->qkv, WRITTEN, job->x, scale, job->joined);
-        meet(job, &n);
-        for (long unit = thread; unit < B * K; unit += job->threads) {
-            long b = unit / K, k = unit % K, at = ((i * job->rows + job->row[b]) * K + k) * job->places * D;
-            float *row = job->joined + b * joined;
-            const float *cos = (const float *)m->cos.buf + job->start[b] * D, *sin = (const float *)m->sin.buf + job->start[b] * D;
-            kernels->attend(row + k * group * D, group, row + (H + k) * D, row + (H + K + k) * D, D, job->k + at, job->v + at,
-                            job->start[b], cos, sin, m->eps, m->gain, scores, job->mixed + (b * H + k * group) * D);
+        sizes(job, N, job->x, scale);
+        share(job, thread, &layer->qkv, WRITTEN, N, job->x, scale, job->joined);
+        meet(team, &n);
+        for (int looking = 0; looking < 2; looking++) { /* first every key is written, then the queries look at them */
+            for (long unit = thread; unit < N * K; unit += team->threads) {
+                long b = unit / K, k = unit % K, at = ((i * job->rows + job->row[b]) * K + k) * job->places * D, place = job->place[b];
+                float *queries = job->joined + b * joined + k * group * D, *key = job->joined + b * joined + (H + k) * D;
+                const float *cos = (const float *)m->cos.buf + place * D, *sin = (const float *)m->sin.buf + place * D;
+                if (looking)
+                    m->kernels->attend(queries, group, D, job->k + at, job->v + at, place + 1, cos, sin, m->eps, m->gain, scores,
+                                       job->mixed + (b * H + k * group) * D);
+                else
+                    m->kernels->keep(key, key + K * D, D, job->k + at + place * D, job->v + at + place * D, cos, sin, m->eps);
+            }
+            meet(team, &n);
         }
-        meet(job, &n);
-        share(job, thread, &layer->o, ADDED, job->mixed, scale, job->x);
-        meet(job, &n);
-        for (long b = 0; b < B; b++) scale[b] = kernels->inverse_size(job->x + b * C, C, m->eps);
-        share(job, thread, &layer->gate_up, GATED, job->x, scale, job->hidden);
-        meet(job, &n);
-        share(job, thread, &layer->down, ADDED, job->hidden, scale, job->x);
-        meet(job, &n);
+        share(job, thread, &layer->o, ADDED, N, job->mixed, scale, job->x);
+        meet(team, &n);
+        sizes(job, N, job->x, scale);
+        share(job, thread, &layer->gate_up, GATED, N, job->x, scale, job->hidden);
+        meet(team, &n);
+        share(job, thread, &layer->down, ADDED, N, job->hidden, scale, job->x);
+        meet(team, &n);
     }
-    for (long b = 0; b < B; b++) scale[b] = kernels->inverse_size(job->x + b * C, C, m->eps);
-    share(job, thread, &m->head, WRITTEN, job->x, scale, job->logits);
-    if (thread) atomic_fetch_add(&job->arrived, 1); /* the job may be gone from here on */
-    else meet(job, &n);
-}
-
-static void run(Job *job, int wanted) {
-    int alone = wanted < 2 || pthread_mutex_trylock(&pool.busy);
-    job->threads = alone ? 1 : threads_there(wanted);
-    if (job->threads > 1) {
-        atomic_store(&pool.job, job);
-        atomic_store(&pool.call, ((atomic_load(&pool.call) >> 8) + 1) << 8 | (unsigned)job->threads);
-        if (atomic_load(&pool.sleepers)) {
-            pthread_mutex_lock(&pool.lock);
-            pthread_cond_broadcast(&pool.wake);
-            pthread_mutex_unlock(&pool.lock);
-        }
-    }
-    work(job, 0);
-    if (!alone) pthread_mutex_unlock(&pool.busy);
+    for (long b = thread; b < heads; b += team->threads)
+        memcpy(job->wanted + b * C, job->x + (job->last[b] - job->first) * C, (size_t)C * sizeof(float));
+    meet(team, &n);
+    sizes(job, heads, job->wanted, scale);
+    share(job, thread, &m->head, WRITTEN, heads, job->wanted, scale, job->logits);
 }
 
 /* ---------------------------------------------------------------------------------------------- matrices into panels */
@@ -344,7 +256,7 @@ static void model_free(PyObject *self) {
         for (Matrix *matrix = &m->layers[i].qkv; matrix <= &m->layers[i].down; matrix++) free(matrix->panels);
     free(m->layers);
     free(m->head.panels);
-    free(m->scratch);
+    if (m->scratch) free(m->scratch - 64);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -389,64 +301,86 @@ static int model_init(PyObject *self, PyObject *arguments, PyObject *named) {
     return 0;
 }
 
-static size_t carve(size_t *used, long n) { /* n floats of the scratch, at a multiple of 64 bytes */
-    size_t at = *used;
-    *used += ((size_t)n * sizeof(float) + 63) / 64 * 64;
-    return at;
+static float *carve(char **left, long n) { /* n floats of the scratch, a multiple of 64 bytes */
+    float *here = (float *)*left;
+    *left += ((size_t)n * sizeof(float) + 63) / 64 * 64;
+    return here;
 }
 
-/* step(ids, rows, starts, k, v, logits, threads): write the keys and values of the new tokens ids (B,) to places starts (B,) of
- * rows (B,) of the cache k, v (L, rows, K, places, D), and the scores of what may follow to logits (B, V). */
+/* Memory for a call: the last one's if it is large enough, else new; NULL with an error. It is taken out of the model while it
+ * is used, so that another call at the same time has its own. Its size stands in front of it. */
+static char *borrow(Model *m, size_t size) {
+    char *scratch = m->scratch;
+    m->scratch = NULL;
+    if (scratch && *(size_t *)(scratch - 64) >= size) return scratch;
+    if (scratch) free(scratch - 64);
+    void *fresh;
+    if (posix_memalign(&fresh, 64, size + 64)) return (char *)PyErr_NoMemory();
+    *(size_t *)fresh = size;
+    return (char *)fresh + 64;
+}
+
+static void give_back(Model *m, char *scratch) {
+    if (m->scratch) free(m->scratch - 64);
+    m->scratch = scratch;
+}
+
+/* step(ids, rows, places, last, k, v, logits, threads): read the new tokens ids (N,), write their keys and values to places (N,) of
+ * rows (N,) of the cache k, v (L, rows, K, places, D), and to logits (B, V) the scores of what may follow those of the tokens
+ * that `last` (B,), ascending, names. A row's tokens must be there in order, and all before them in the cache. */
 static PyObject *model_step(PyObject *self, PyObject *const *given, Py_ssize_t count) {
     Model *m = (Model *)self;
-    if (count != 7) return PyErr_SetString(PyExc_TypeError, "step takes 7 arguments"), NULL;
+    if (count != 8) return PyErr_SetString(PyExc_TypeError, "step takes 8 arguments"), NULL;
     if (!m->kernels) return PyErr_SetString(PyExc_ValueError, "the model was not made"), NULL;
-    long threads = PyLong_AsLong(given[6]);
+    long threads = PyLong_AsLong(given[7]);
     if (threads == -1 && PyErr_Occurred()) return NULL;
     threads = threads < 1 ? 1 : threads > MOST_THREADS ? MOST_THREADS : threads;
-    Py_ssize_t B = PyObject_Length(given[0]), rows = 0, places = 0;
+    Py_ssize_t N = PyObject_Length(given[0]), B = N < 0 ? -1 : PyObject_Length(given[3]), rows = 0, places = 0;
     if (B < 0) return NULL;
-    Py_buffer view[6] = {{0}};
+    Py_buffer view[7] = {{0}};
     PyObject *result = NULL;
-    if (PyObject_GetBuffer(given[3], &view[3], PyBUF_C_CONTIGUOUS)) goto done;
-    if (view[3].ndim == 5) rows = view[3].shape[1], places = view[3].shape[3];
-    PyBuffer_Release(&view[3]);
-    const long some[] = {B}, cache[] = {m->L, rows, m->K, places, m->D}, scores[] = {B, m->V};
-    static const char *what[] = {"ids", "rows", "starts", "k", "v", "logits"};
-    for (int i = 0; i < 6; i++)
-        if (take(given[i], &view[i], what[i], i < 3 ? 'l' : 'f', i > 2, i < 3 ? 1 : i < 5 ? 5 : 2, i < 3 ? some : i < 5 ? cache : scores))
-            goto done;
-    const int64_t *ids = view[0].buf, *row = view[1].buf, *start = view[2].buf;
+    if (PyObject_GetBuffer(given[4], &view[4], PyBUF_C_CONTIGUOUS)) goto done;
+    if (view[4].ndim == 5) rows = view[4].shape[1], places = view[4].shape[3];
+    PyBuffer_Release(&view[4]);
+    const long tokens[] = {N}, lasts[] = {B}, cache[] = {m->L, rows, m->K, places, m->D}, scores[] = {B, m->V};
+    if (take(given[0], &view[0], "ids", 'l', 0, 1, tokens) || take(given[1], &view[1], "rows", 'l', 0, 1, tokens) ||
+        take(given[2], &view[2], "places", 'l', 0, 1, tokens) || take(given[3], &view[3], "last", 'l', 0, 1, lasts) ||
+        take(given[4], &view[4], "k", 'f', 1, 5, cache) || take(given[5], &view[5], "v", 'f', 1, 5, cache) ||
+        take(given[6], &view[6], "logits", 'f', 1, 2, scores))
+        goto done;
+    const int64_t *ids = view[0].buf, *row = view[1].buf, *place = view[2].buf, *last = view[3].buf;
     long room = places < m->context ? places : m->context;
+    for (long i = 0; i < N; i++)
+        if (ids[i] < 0 || ids[i] >= m->V || row[i] < 0 || row[i] >= rows || place[i] < 0 || place[i] >= room) {
+            PyErr_Format(PyExc_IndexError, "token %ld: id %lld of %ld, row %lld of %zd, place %lld of %ld", i, (long long)ids[i], m->V,
+                         (long long)row[i], rows, (long long)place[i], room);
+            goto done;
+        }
     for (long b = 0; b < B; b++)
-        if (ids[b] < 0 || ids[b] >= m->V || row[b] < 0 || row[b] >= rows || start[b] < 0 || start[b] >= room) {
-            PyErr_Format(PyExc_IndexError, "row %ld: id %lld of %ld, cache row %lld of %zd, place %lld of %ld", b, (long long)ids[b], m->V,
-                         (long long)row[b], rows, (long long)start[b], room);
+        if (last[b] < (b ? last[b - 1] + 1 : 0) || last[b] >= N) {
+            PyErr_Format(PyExc_IndexError, "last %ld: %lld is not ascending and below %zd", b, (long long)last[b], N);
             goto done;
         }
-    size_t used = 0, x = carve(&used, B * m->C), joined = carve(&used, B * (m->H + 2 * m->K) * m->D), mixed = carve(&used, B * m->H * m->D),
-           hidden = carve(&used, B * m->F), own = carve(&used, threads * (B + places + 16));
-    /* Taken out while it is used, so that another step at the same time makes its own. */
-    char *scratch = m->scratch;
-    size_t size = m->scratch_size;
-    m->scratch = NULL;
-    if (!scratch || size < used) {
-        void *fresh;
-        free(scratch);
-        if (posix_memalign(&fresh, 64, used + 64)) {
-            PyErr_NoMemory();
-            goto done;
-        }
-        scratch = fresh, size = used;
+    long most = N < AT_ONCE ? N : AT_ONCE, own = AT_ONCE + places + 16;
+    long floats = most * (2 * m->C + (m->H + 2 * m->K) * m->D + m->H * m->D + m->F) + threads * own + 6 * 16;
+    char *scratch = borrow(m, (size_t)floats * sizeof(float)), *left = scratch;
+    if (!scratch) goto done;
+    Job job = {.team.work = step, .m = m, .rows = rows, .places = places, .k = view[4].buf, .v = view[5].buf, .own_size = own};
+    job.x = carve(&left, most * m->C), job.joined = carve(&left, most * (m->H + 2 * m->K) * m->D);
+    job.mixed = carve(&left, most * m->H * m->D), job.hidden = carve(&left, most * m->F);
+    job.wanted = carve(&left, most * m->C), job.own = carve(&left, threads * own);
+    Py_BEGIN_ALLOW_THREADS;
+    for (long first = 0, b = 0; first < N; first += AT_ONCE, b += job.heads) {
+        job.N = N - first < AT_ONCE ? N - first : AT_ONCE, job.first = first, job.last = last + b;
+        for (job.heads = 0; b + job.heads < B && last[b + job.heads] < first + job.N;) job.heads++;
+        job.ids = ids + first, job.row = row + first, job.place = place + first, job.logits = (float *)view[6].buf + b * m->V;
+        work_together(&job.team, (int)threads, MEETINGS(m));
     }
-    Job job = {m, B, rows, places, ids, row, start, view[3].buf, view[4].buf, view[5].buf, (float *)(scratch + x), (float *)(scratch + joined),
-               (float *)(scratch + mixed), (float *)(scratch + hidden), (float *)(scratch + own), 1, 0};
-    Py_BEGIN_ALLOW_THREADS run(&job, (int)threads);
-    Py_END_ALLOW_THREADS free(m->scratch);
-    m->scratch = scratch, m->scratch_size = size;
+    Py_END_ALLOW_THREADS;
+    give_back(m, scratch);
     result = Py_NewRef(Py_None);
 done:
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 7; i++)
         if (view[i].obj) PyBuffer_Release(&view[i]);
     return result;
 }

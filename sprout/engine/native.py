@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,10 +46,17 @@ def core(decoder: Decoder, half: bool = False) -> Any:
     )  # fmt: skip
 
 
-def step(model: Any, vocab_size: int, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor) -> Tensor:
-    """As `Decoder.step` for ids (B, 1): logits (B, V)."""
-    row = torch.arange(cache.k.shape[1])[rows] if isinstance(rows, slice) else rows
-    logits = torch.empty(len(ids), vocab_size)
-    given = [t.contiguous().numpy() for t in (ids[:, 0], row, starts)]
-    model.step(*given, cache.k.numpy(), cache.v.numpy(), logits.numpy(), torch.get_num_threads())
+def step(core: Any, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor, last: Tensor, logits: Tensor) -> Tensor:
+    """As `Decoder.step`, to logits (B, V), which it returns; what stands behind `last` is not read."""
+    B, T = ids.shape
+    row = np.arange(cache.k.shape[1])[rows] if isinstance(rows, slice) else rows.numpy()
+    shown, places, until = ids.numpy(), starts.numpy(), np.arange(B)
+    if T == 1:
+        shown = shown[:, 0]
+    else:  # one after the other without the padding
+        real = np.arange(T) <= last.numpy()[:, None]
+        of, at = real.nonzero()
+        shown, row, places, until = shown[real], row[of], places[of] + at, real.sum(1).cumsum() - 1
+    given = [np.ascontiguousarray(a) for a in (shown, row, places, until)]
+    core.step(*given, cache.k.numpy(), cache.v.numpy(), logits.numpy(), torch.get_num_threads())
     return logits
