@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sprout.common.errors import UserError
 from sprout.common.messages import Message, ToolCall
+from sprout.engine import native
 from sprout.engine.constraint import Guide
 from sprout.engine.decoder import Decoder, KVCache
 from sprout.engine.prefixes import PrefixStore
@@ -32,6 +33,7 @@ MOST_CALLS = 4  # tool calls in a reply; after these the model can't choose <|ca
 CHUNK = 512  # tokens of a row that a fill shows at once
 SHARE = 256  # tokens that wait and are shown between two steps, so that a long prompt doesn't hold up the others
 WASTE = 32  # tokens of padding that cost as much as another call (1.2 ms against 0.04 ms a token, 1.2M parameters)
+CALLABLE, DOCUMENT = 1, 2  # added up, a row's kind
 LARGEST_SCORES = 1 << 26  # numbers in a fill's attention scores: 256 MB
 
 
@@ -80,6 +82,10 @@ def row_type(context: int) -> np.dtype:
     )  # fmt: skip
 
 
+# Of these, what choosing looks at.
+NEEDED = ("tools", "calls", "stop", "penalised", "guided", "must", "temperature", "top_k", "top_p", "min_p", "alternatives", "seed", "length")
+
+
 class Batch:
     """Up to `size` conversations. `add` takes them in, `step` gives each a token and hands out those that end.
 
@@ -101,7 +107,12 @@ class Batch:
         self.call, self.end, self.start = special["<|call|>"], special["<|end|>"], special["<|endoftext|>"]
         # Headers and results are placed here alone: the model can't pass its words off as a tool's or the user's.
         never = [special[f"<|{role}|>"] for role in ("system", "user", "assistant", "tool")]
-        self.never = torch.tensor([*never, *range(tokenizer.vocab_size, config.vocab_size)], device=self.device)
+        # What is forbidden, by kind of row. A document ends in <|endoftext|> and a message in <|end|>; only a row with
+        # tools may start a call.
+        self.masks = np.zeros((4, config.vocab_size), np.bool_)
+        self.masks[:, [*never, *range(tokenizer.vocab_size, config.vocab_size)]] = True
+        self.masks[:DOCUMENT, self.start] = self.masks[DOCUMENT:, self.end] = True
+        self.masks[::CALLABLE + 1, self.call] = True
 
     def __len__(self) -> int:
         return len(self.requests)
@@ -235,22 +246,23 @@ class Batch:
 
     def _choose(self, logits: Tensor, ready: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Next ids (B,) and their log-probabilities (B,) from logits (B, V) of the rows `ready` (B,)."""
-        r = {name: self.rows[name][ready] for name in self.rows.dtype.names or () if name not in ("ids", "sampled", "logprobs")}
-        allowed = logits.index_fill(1, self.never, -torch.inf)
-        # A document ends in <|endoftext|> and a message in <|end|>; only a row with tools may start a call.
-        document = self._tensor(r["stop"] == self.start)
-        allowed[:, self.start].masked_fill_(~document, -torch.inf)
-        allowed[:, self.end].masked_fill_(document, -torch.inf)
+        r = {name: self.rows[name][ready] for name in NEEDED}
         callable_ = r["tools"] & (r["calls"] < MOST_CALLS)
-        allowed[:, self.call].masked_fill_(self._tensor(~callable_), -torch.inf)
-        for b in np.flatnonzero(r["penalised"]).tolist():
-            self._penalise(allowed[b], int(ready[b]))
-        for b in np.flatnonzero(r["guided"] | r["must"]).tolist():
-            allowed[b].masked_fill_(self._tensor(~self._possible(int(ready[b]), bool(callable_[b]))), -torch.inf)
-        temperature, top_k, top_p, min_p = (self._tensor(r[name]) for name in ("temperature", "top_k", "top_p", "min_p"))
-        luck = self._tensor(uniform(r["seed"], r["length"]))
-        chosen = choose(allowed, temperature, top_k, top_p, min_p, luck)
-        logprobs = log_probability(logits, chosen).cpu().numpy()
+        kinds = CALLABLE * callable_ + DOCUMENT * (r["stop"] == self.start)
+        scores, settings = logits, [r[name] for name in ("temperature", "top_k", "top_p", "min_p")]
+        if (r["penalised"] | r["guided"] | r["must"]).any():
+            scores = logits.clone()
+            for b in np.flatnonzero(r["penalised"]).tolist():
+                self._penalise(scores[b], int(ready[b]))
+            for b in np.flatnonzero(r["guided"] | r["must"]).tolist():
+                scores[b].masked_fill_(self._tensor(~self._possible(int(ready[b]), bool(callable_[b]))), -torch.inf)
+        if self.decoder.core:
+            chosen, logprobs = native.choose(self.decoder.core, logits, scores, self.masks, kinds, settings, r["seed"], r["length"])
+        else:
+            allowed = scores.masked_fill(self._tensor(self.masks[kinds]), -torch.inf)
+            luck = self._tensor(uniform(r["seed"], r["length"]))
+            ids = choose(allowed, *map(self._tensor, settings), luck)
+            chosen, logprobs = ids.cpu().numpy(), log_probability(logits, ids).cpu().numpy()
         if not np.isfinite(logprobs).all():
             raise UserError("the model's scores are not numbers; its weights are damaged. Go back to an earlier stage.")
         if most := int(r["alternatives"].max(initial=0)):
@@ -259,7 +271,7 @@ class Batch:
             for b, mine, theirs in zip(told.tolist(), ids.tolist(), values.tolist(), strict=True):
                 n = int(r["alternatives"][b])
                 self.requests[int(ready[b])].alternatives.append(tuple(zip(mine[:n], theirs[:n], strict=True)))
-        return chosen.cpu().numpy(), logprobs
+        return chosen, logprobs
 
     def _penalise(self, scores: Tensor, i: int) -> None:
         row, sampling = self.rows[i], self.requests[i].sampling

@@ -185,6 +185,8 @@ static void step(Team *team, int thread) {
     share(job, thread, &m->head, WRITTEN, heads, job->wanted, scale, job->logits);
 }
 
+#include "choosing.h"
+
 /* ---------------------------------------------------------------------------------------------- matrices into panels */
 
 static uint16_t rounded(float x) { /* to bfloat16, to even; NaN stays NaN */
@@ -220,21 +222,24 @@ static int pack(Matrix *m, const float *rows, long out, long channels, int gated
 
 /* ---------------------------------------------------------------------------------------------- the border */
 
-/* The buffer of an array of these sizes, contiguous; kind 'f' float32, 'l' int64. What it isn't, is a ValueError. */
+/* The buffer of an array of these sizes, contiguous; kind 'f' float32, 'l' int64, 'L' uint64, '?' bool. What is none is a
+ * ValueError. */
 static int take(PyObject *array, Py_buffer *view, const char *what, char kind, int writable, int dimensions, const long *sizes) {
+    static const char *names[] = {"float32", "uint64", "int64", "bool"};
+    int which = kind == 'f' ? 0 : kind == 'L' ? 1 : kind == 'l' ? 2 : 3;
     if (PyObject_GetBuffer(array, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0))) {
         view->obj = NULL;
         return -1;
     }
-    char got = view->format && view->format[0] && !view->format[1] ? view->format[0] : '?';
-    int right = kind == 'f' ? got == 'f' : (got == 'l' || got == 'q') && view->itemsize == 8;
-    right = right && view->ndim == dimensions;
+    char got = view->format && view->format[0] && !view->format[1] ? view->format[0] : 0;
+    int right = (got == kind || (got == 'q' && kind == 'l') || (got == 'Q' && kind == 'L')) && (which < 1 || which > 2 || view->itemsize == 8) && view->ndim == dimensions;
     for (int i = 0; right && i < dimensions; i++) right = view->shape[i] == sizes[i];
     if (right) return 0;
     char shape[200] = "";
     for (int i = 0, n = 0; i < dimensions && n < 150; i++) n += snprintf(shape + n, 30, i ? ", %ld" : "%ld", sizes[i]);
-    PyErr_Format(PyExc_ValueError, "%s: expected a contiguous %s array of shape (%s)", what, kind == 'f' ? "float32" : "int64", shape);
+    PyErr_Format(PyExc_ValueError, "%s: expected a contiguous %s array of shape (%s)", what, names[which], shape);
     PyBuffer_Release(view);
+    view->obj = NULL;
     return -1;
 }
 
@@ -385,6 +390,51 @@ done:
     return result;
 }
 
+/* choose(logits, scores, masks, kinds, temperature, top_k, top_p, min_p, seeds, positions, ids, logprobs,
+ * threads): the next ids (B,) and their
+ * logprobs (B,) of rows of logits (B, V), chosen by scores (B, V) without what the row of masks (kinds, V) forbids that `kinds`
+ * (B,) names. */
+static PyObject *model_choose(PyObject *self, PyObject *const *given, Py_ssize_t count) {
+    Model *m = (Model *)self;
+    if (count != 13) return PyErr_SetString(PyExc_TypeError, "choose takes 13 arguments"), NULL;
+    if (!m->kernels) return PyErr_SetString(PyExc_ValueError, "the model was not made"), NULL;
+    long threads = PyLong_AsLong(given[12]);
+    if (threads == -1 && PyErr_Occurred()) return NULL;
+    Py_ssize_t B = PyObject_Length(given[3]), kinds = B < 0 ? -1 : PyObject_Length(given[2]);
+    if (kinds < 0) return NULL;
+    threads = threads > B ? B : threads;
+    threads = threads < 1 ? 1 : threads > MOST_THREADS ? MOST_THREADS : threads;
+    static const char *names[] = {"logits", "scores", "masks", "kinds", "temperature", "top_k", "top_p", "min_p", "seeds", "positions", "ids", "logprobs"};
+    static const char types[] = "ff?lflffLllf";
+    const long wide[] = {B, m->V}, masks[] = {kinds, m->V};
+    Py_buffer view[12] = {{0}};
+    PyObject *result = NULL;
+    for (int i = 0; i < 12; i++)
+        if (take(given[i], &view[i], names[i], types[i], i > 9, i < 3 ? 2 : 1, i == 2 ? masks : wide)) goto done;
+    const int64_t *kind = view[3].buf;
+    for (long b = 0; b < B; b++)
+        if (kind[b] < 0 || kind[b] >= kinds) {
+            PyErr_Format(PyExc_IndexError, "kinds %ld: %lld of %zd", b, (long long)kind[b], kinds);
+            goto done;
+        }
+    long own = (m->V + 31) / 16 * 16 + 2 * m->V + 16;
+    own = (own + 15) / 16 * 16;
+    char *scratch = borrow(m, (size_t)(threads * own) * sizeof(float));
+    if (!scratch) goto done;
+    Choice c = {.team.work = choose, .m = m, .B = B, .logits = view[0].buf, .scores = view[1].buf, .masks = view[2].buf, .kind = kind,
+                .temperature = view[4].buf, .top_k = view[5].buf, .top_p = view[6].buf, .min_p = view[7].buf, .seed = view[8].buf,
+                .position = view[9].buf, .ids = view[10].buf, .logprobs = view[11].buf, .own = (float *)scratch, .own_size = own};
+    Py_BEGIN_ALLOW_THREADS;
+    work_together(&c.team, (int)threads, 0);
+    Py_END_ALLOW_THREADS;
+    give_back(m, scratch);
+    result = Py_NewRef(Py_None);
+done:
+    for (int i = 0; i < 12; i++)
+        if (view[i].obj) PyBuffer_Release(&view[i]);
+    return result;
+}
+
 static PyObject *model_kind(PyObject *self, void *nothing) {
     (void)nothing;
     const Kernels *kernels = ((Model *)self)->kernels;
@@ -392,7 +442,8 @@ static PyObject *model_kind(PyObject *self, void *nothing) {
 }
 
 static PyMethodDef model_methods[] = {
-    {"step", (PyCFunction)(void (*)(void))model_step, METH_FASTCALL, "one new token for each row"},
+    {"step", (PyCFunction)(void (*)(void))model_step, METH_FASTCALL, "from tokens to scores"},
+    {"choose", (PyCFunction)(void (*)(void))model_choose, METH_FASTCALL, "from scores to tokens"},
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef model_members[] = {{"kind", model_kind, NULL, "the vectors it is written for", NULL}, {NULL, NULL, NULL, NULL, NULL}};

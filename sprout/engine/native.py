@@ -4,6 +4,7 @@ It gives what `Decoder.step` gives in PyTorch, but for the last bits of a float.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ except ImportError as error:
 else:
     ABSENT = ""
 
+ALONE = 1 << 14  # scores that one thread looks through before others have begun
 SWITCH = "SPROUT_NATIVE_DECODER"  # environment: 'off' leaves the steps to PyTorch; 'avx512', 'avx2', 'plain' ask for a kind
 
 
@@ -60,3 +62,17 @@ def step(core: Any, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: T
     given = [np.ascontiguousarray(a) for a in (shown, row, places, until)]
     core.step(*given, cache.k.numpy(), cache.v.numpy(), logits.numpy(), torch.get_num_threads())
     return logits
+
+
+def choose(
+    core: Any, logits: Tensor, scores: Tensor, masks: np.ndarray, kinds: np.ndarray, settings: Sequence[np.ndarray],
+    seeds: np.ndarray, positions: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """As `sampling.choose` and `log_probability`: the next ids (B,) and their log-probabilities under the logits (B, V), chosen
+    by the scores (B, V) without the tokens that the masks (kinds, V) forbid, of which each row has one. `settings` are
+    temperature, top_k, top_p and min_p, (B,) each."""
+    ids, logprobs = np.empty(len(kinds), np.int64), np.empty(len(kinds), np.float32)
+    rows = [np.ascontiguousarray(a) for a in (kinds, *settings, seeds, positions)]
+    threads = torch.get_num_threads() if logits.numel() > ALONE else 1
+    core.choose(logits.numpy(), scores.numpy(), masks, *rows, ids, logprobs, threads)
+    return ids, logprobs
