@@ -97,7 +97,7 @@ def sprout(trial: Trial, sampling: Sampling | None = None, decoder: Callable[[GP
 
     def run() -> int:
         replies = engine.generate(trial.prompts(), sampling)
-        trial.said["sprout"] = replies[0].ids
+        trial.said.setdefault("sprout", replies[0].ids)  # the first to run is the plain one
         return sum(len(reply.ids) for reply in replies)
 
     return best(run)

@@ -34,6 +34,7 @@ CHUNK = 512  # tokens of a row that a fill shows at once
 SHARE = 256  # tokens that wait and are shown between two steps, so that a long prompt doesn't hold up the others
 WASTE = 32  # tokens of padding that cost as much as another call (1.2 ms against 0.04 ms a token, 1.2M parameters)
 CALLABLE, DOCUMENT = 1, 2  # added up, a row's kind
+CHOOSING = ("kind", "stop", "must", "guided", "penalised", "followed", "temperature", "top_k", "top_p", "min_p", "alternatives", "seed", "length")
 LARGEST_SCORES = 1 << 26  # numbers in a fill's attention scores: 256 MB
 
 
@@ -71,7 +72,7 @@ def row_type(context: int) -> np.dtype:
             ("left", np.int64),  # tokens that the model may still choose
             ("calls", np.int64),  # tool calls so far
             ("calling", np.bool_),  # the message being written has a call
-            ("tools", np.bool_), ("stop", np.int64),  # may call tools; the id that ends a message
+            ("kind", np.int64), ("stop", np.int64),  # what is forbidden, see Batch.masks; the id that ends a message
             ("must", np.bool_), ("guided", np.bool_), ("penalised", np.bool_),  # the next is a call; a grammar; a penalty
             ("followed", np.bool_),  # token by token, for a grammar or a reader
             ("kept", np.bool_),  # the prompt's blocks are in the prefix store
@@ -80,10 +81,6 @@ def row_type(context: int) -> np.dtype:
         ],
         align=True,
     )  # fmt: skip
-
-
-# Of these, what choosing looks at.
-NEEDED = ("tools", "calls", "stop", "penalised", "guided", "must", "temperature", "top_k", "top_p", "min_p", "alternatives", "seed", "length")
 
 
 class Batch:
@@ -132,8 +129,8 @@ class Batch:
                 row["sampled"], row["logprobs"] = False, 0
                 row["length"], row["seen"], row["turn"], row["number"] = n, 0, n, request.number
                 row["left"], row["calls"], row["calling"], row["kept"] = sampling.max_tokens, 0, False, False
-                row["tools"], row["must"] = bool(prompt.names), prompt.call != "auto"
-                row["stop"] = self.end if prompt.text is None else self.start
+                row["kind"] = CALLABLE * bool(prompt.names) + DOCUMENT * (prompt.text is not None)
+                row["stop"], row["must"] = self.end if prompt.text is None else self.start, prompt.call != "auto"
                 for name in ("temperature", "top_k", "top_p", "min_p", "alternatives"):
                     row[name] = getattr(sampling, name)
                 row["penalised"] = (sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty) != (1, 0, 0)
@@ -159,21 +156,27 @@ class Batch:
         r = self.rows[:B]
         ids = r["ids"][np.arange(B), r["seen"]][:, None]
         logits = self._forward(ids, slice(0, B), r["seen"], np.zeros(B, np.int64))
-        r["seen"] += 1
-        ready = np.flatnonzero(r["seen"] == r["length"])  # the others are still reading
+        seen, length = r["seen"], r["length"]
+        seen += 1
+        ready = np.flatnonzero(seen == length)  # the others are still reading
+        if len(ready) < B:
+            logits = logits[self._tensor(ready)]
         if self.prefixes:
             for i in ready[~r["kept"][ready]].tolist():
                 self._keep(i)
-        chosen, logprobs = self._choose(logits if len(ready) == B else logits[self._tensor(ready)], ready)
-        at = r["length"][ready]
+        # Where all are ready their columns are looked at in place, which is a third of the time of a copy.
+        column = {name: r[name] if len(ready) == B else r[name][ready] for name in CHOOSING}
+        chosen, logprobs = self._choose(logits, ready, column)
+        at = length[ready]
         r["ids"][ready, at], r["logprobs"][ready, at], r["sampled"][ready, at] = chosen, logprobs, True
-        r["length"][ready] += 1
         r["left"][ready] -= 1
-        r["calling"][ready] |= chosen == self.call
         r["must"][ready] = False
-        halted = (chosen == r["stop"][ready]) | (r["left"][ready] == 0) | (at + 1 == self.config.context)
-        halted |= self._follow(ready, chosen, logprobs)
-        ended = [(int(i), finish) for i in ready[halted] if (finish := self._halt(int(i)))]
+        r["calling"][ready] |= chosen == self.call
+        halted = (chosen == column["stop"]) | (r["left"][ready] == 0) | (at == self.config.context - 1)
+        length[ready] += 1
+        if column["followed"].any():
+            halted |= self._follow(ready, chosen, logprobs)
+        ended = [(i, finish) for i in ready[halted].tolist() if (finish := self._halt(i))]
         done = []
         for i, finish in ended:
             request = self.requests[i]
@@ -244,22 +247,20 @@ class Batch:
             furthest = max(furthest, seen)
         return [*groups, np.array(group)] if group else groups
 
-    def _choose(self, logits: Tensor, ready: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Next ids (B,) and their log-probabilities (B,) from logits (B, V) of the rows `ready` (B,)."""
-        r = {name: self.rows[name][ready] for name in NEEDED}
-        callable_ = r["tools"] & (r["calls"] < MOST_CALLS)
-        kinds = CALLABLE * callable_ + DOCUMENT * (r["stop"] == self.start)
+    def _choose(self, logits: Tensor, ready: np.ndarray, r: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Next ids (B,) and their log-probabilities (B,) from logits (B, V) of the rows `ready` (B,), whose columns r has."""
         scores, settings = logits, [r[name] for name in ("temperature", "top_k", "top_p", "min_p")]
-        if (r["penalised"] | r["guided"] | r["must"]).any():
+        bound = r["guided"] | r["must"]
+        if (bound | r["penalised"]).any():
             scores = logits.clone()
             for b in np.flatnonzero(r["penalised"]).tolist():
                 self._penalise(scores[b], int(ready[b]))
-            for b in np.flatnonzero(r["guided"] | r["must"]).tolist():
-                scores[b].masked_fill_(self._tensor(~self._possible(int(ready[b]), bool(callable_[b]))), -torch.inf)
+            for b in np.flatnonzero(bound).tolist():
+                scores[b].masked_fill_(self._tensor(~self._possible(int(ready[b]))), -torch.inf)
         if self.decoder.core:
-            chosen, logprobs = native.choose(self.decoder.core, logits, scores, self.masks, kinds, settings, r["seed"], r["length"])
+            chosen, logprobs = native.choose(self.decoder.core, logits, scores, self.masks, r["kind"], settings, r["seed"], r["length"])
         else:
-            allowed = scores.masked_fill(self._tensor(self.masks[kinds]), -torch.inf)
+            allowed = scores.masked_fill(self._tensor(self.masks[r["kind"]]), -torch.inf)
             luck = self._tensor(uniform(r["seed"], r["length"]))
             ids = choose(allowed, *map(self._tensor, settings), luck)
             chosen, logprobs = ids.cpu().numpy(), log_probability(logits, ids).cpu().numpy()
@@ -279,7 +280,7 @@ class Batch:
         reply = said[row["sampled"][: row["length"]]]
         penalise(scores, said, reply, sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty)
 
-    def _possible(self, i: int, callable_: bool) -> np.ndarray:
+    def _possible(self, i: int) -> np.ndarray:
         """Which ids may follow in row i by its grammar, or since it must call a tool: (V,) bool."""
         row, request = self.rows[i], self.requests[i]
         possible = np.zeros(self.config.vocab_size, np.bool_)
@@ -292,7 +293,7 @@ class Batch:
             request.stuck, possible[row["stop"]] = True, True
             return possible
         possible[: len(allowed)] = allowed
-        possible[self.call] = callable_ and request.guide.fresh and not row["calling"]  # a call instead of the text
+        possible[self.call] = row["kind"] & CALLABLE and request.guide.fresh and not row["calling"]  # a call instead of the text
         return possible
 
     def _follow(self, ready: np.ndarray, chosen: np.ndarray, logprobs: np.ndarray) -> np.ndarray:
@@ -355,6 +356,8 @@ class Batch:
         row["sampled"][start:end], row["logprobs"][start:end] = False, 0
         row["length"], row["turn"], row["calling"] = end, end, False
         row["calls"] += 1
+        if row["calls"] == MOST_CALLS:
+            row["kind"] &= ~CALLABLE
         self._guide(row, request, request.form)  # type: ignore[arg-type]
         return ""
 
