@@ -34,7 +34,10 @@ CHUNK = 512  # tokens of a row that a fill shows at once
 SHARE = 256  # tokens that wait and are shown between two steps, so that a long prompt doesn't hold up the others
 WASTE = 32  # tokens of padding that cost as much as another call (1.2 ms against 0.04 ms a token, 1.2M parameters)
 CALLABLE, DOCUMENT = 1, 2  # added up, a row's kind
-CHOOSING = ("kind", "stop", "must", "guided", "penalised", "followed", "temperature", "top_k", "top_p", "min_p", "alternatives", "seed", "length")
+STRETCH, MOST_ROWS = 16, 256  # tokens of a row that are written at a stretch where nobody waits; rows of which they can be
+DAMAGED = "the model's scores are not numbers; its weights are damaged. Go back to an earlier stage."
+SETTINGS = ("temperature", "top_k", "top_p", "min_p")
+CHOOSING = ("kind", "stop", "must", "guided", "penalised", "followed", *SETTINGS, "alternatives", "seed", "length")
 LARGEST_SCORES = 1 << 26  # numbers in a fill's attention scores: 256 MB
 
 
@@ -154,28 +157,32 @@ class Batch:
         self._fill()
         B = len(self.requests)
         r = self.rows[:B]
-        ids = r["ids"][np.arange(B), r["seen"]][:, None]
-        logits = self._forward(ids, slice(0, B), r["seen"], np.zeros(B, np.int64))
-        seen, length = r["seen"], r["length"]
-        seen += 1
-        ready = np.flatnonzero(seen == length)  # the others are still reading
-        if len(ready) < B:
-            logits = logits[self._tensor(ready)]
-        if self.prefixes:
-            for i in ready[~r["kept"][ready]].tolist():
-                self._keep(i)
-        # Where all are ready their columns are looked at in place, which is a third of the time of a copy.
-        column = {name: r[name] if len(ready) == B else r[name][ready] for name in CHOOSING}
-        chosen, logprobs = self._choose(logits, ready, column)
-        at = length[ready]
+        if n := self._stretch(r):
+            ready, column = np.arange(B), {name: r[name] for name in CHOOSING}
+            chosen, logprobs = self._write(r, n)
+        else:
+            ids = r["ids"][np.arange(B), r["seen"]][:, None]
+            logits = self._forward(ids, slice(0, B), r["seen"], np.zeros(B, np.int64))
+            r["seen"] += 1
+            ready = np.flatnonzero(r["seen"] == r["length"])  # the others are still reading
+            if len(ready) < B:
+                logits = logits[self._tensor(ready)]
+            if self.prefixes:
+                for i in ready[~r["kept"][ready]].tolist():
+                    self._keep(i)
+            # Where all are ready their columns are looked at in place, which is a third of the time of a copy.
+            column = {name: r[name] if len(ready) == B else r[name][ready] for name in CHOOSING}
+            chosen, logprobs = (a[None] for a in self._choose(logits, ready, column))
+        n, start = len(chosen), r["length"][ready]
+        at = start + np.arange(n)[:, None]  # (n, B), as chosen and logprobs are
         r["ids"][ready, at], r["logprobs"][ready, at], r["sampled"][ready, at] = chosen, logprobs, True
-        r["left"][ready] -= 1
+        r["left"][ready] -= n
         r["must"][ready] = False
-        r["calling"][ready] |= chosen == self.call
-        halted = (chosen == column["stop"]) | (r["left"][ready] == 0) | (at == self.config.context - 1)
-        length[ready] += 1
+        r["calling"][ready] |= (chosen == self.call).any(0)
+        halted = (chosen[-1] == column["stop"]) | (r["left"][ready] == 0) | (start + n == self.config.context)
+        r["length"][ready] += n
         if column["followed"].any():
-            halted |= self._follow(ready, chosen, logprobs)
+            halted |= self._follow(ready, chosen[0], logprobs[0])
         ended = [(i, finish) for i in ready[halted].tolist() if (finish := self._halt(i))]
         done = []
         for i, finish in ended:
@@ -190,6 +197,24 @@ class Batch:
         for i, _ in reversed(ended):
             self._remove(i)
         return done
+
+    def _stretch(self, r: np.ndarray) -> int:
+        """How many tokens all rows can be given at a stretch, without a look at what each is; 0 where that can't be."""
+        if self.eager or self.prefixes or not self.decoder.writes or len(r) > MOST_ROWS:
+            return 0
+        if (r["followed"] | r["penalised"] | r["must"] | (r["alternatives"] > 0) | (r["seen"] + 1 < r["length"])).any():
+            return 0
+        return min(STRETCH, int(r["left"].min()), self.config.context - int(r["length"].max()))
+
+    def _write(self, r: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """At most n tokens for each row: ids and log-probabilities, (n, B)."""
+        last, settings = r["ids"][np.arange(len(r)), r["seen"]], [r[name] for name in SETTINGS]
+        of = (r["seen"], self.masks, r["kind"], settings, r["seed"], r["length"], r["stop"])
+        chosen, logprobs = native.write(self.decoder.core, n, last, self.cache, *of)
+        if not np.isfinite(logprobs).all():
+            raise UserError(DAMAGED)
+        r["seen"] += len(chosen)
+        return chosen, logprobs
 
     def cancel(self, number: int) -> bool:
         """Let a conversation go; whether it was here."""
@@ -249,7 +274,7 @@ class Batch:
 
     def _choose(self, logits: Tensor, ready: np.ndarray, r: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Next ids (B,) and their log-probabilities (B,) from logits (B, V) of the rows `ready` (B,), whose columns r has."""
-        scores, settings = logits, [r[name] for name in ("temperature", "top_k", "top_p", "min_p")]
+        scores, settings = logits, [r[name] for name in SETTINGS]
         bound = r["guided"] | r["must"]
         if (bound | r["penalised"]).any():
             scores = logits.clone()
@@ -265,7 +290,7 @@ class Batch:
             ids = choose(allowed, *map(self._tensor, settings), luck)
             chosen, logprobs = ids.cpu().numpy(), log_probability(logits, ids).cpu().numpy()
         if not np.isfinite(logprobs).all():
-            raise UserError("the model's scores are not numbers; its weights are damaged. Go back to an earlier stage.")
+            raise UserError(DAMAGED)
         if most := int(r["alternatives"].max(initial=0)):
             told = np.flatnonzero(r["alternatives"])
             values, ids = logits[self._tensor(told)].log_softmax(-1).topk(min(most, logits.shape[1]), sorted=True)

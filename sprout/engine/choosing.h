@@ -1,6 +1,9 @@
 /* The next token of each row, for native.c: the same as `uniform`, `choose` and `log_probability` in sampling.py, which are to
  * be read first. V is the vocabulary. */
 
+#define ALONE (1 << 14) /* scores that one thread looks through before others have begun */
+#define CHOICE_SIZE(m) (((m)->V + 31) / 16 * 16 + ((m)->V * 2 + 15) / 16 * 16) /* floats for each thread */
+
 typedef struct {
     Team team;
     const Model *m;

@@ -62,6 +62,8 @@ class Decoder:
             self.layers.append(Layer(qkv, block.o.detach(), gate_up, block.down.detach()))
         self.cos, self.sin = model.cos, model.sin  # (context, D)
         self.core = native.core(self, half)
+        # Whether the core may write several tokens at a stretch: not past a step that somebody wrote anew.
+        self.writes = self.core is not None and type(self).step is Decoder.step
 
     def step(self, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor, last: Tensor) -> Tensor:
         """Logits (B, V) float32 at the places `last` (B,) of the new tokens `ids` (B, T) int64, with keys and values of

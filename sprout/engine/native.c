@@ -127,6 +127,7 @@ typedef struct {
     const int64_t *ids, *row, *place, *last;
     float *k, *v, *logits;
     float *x, *joined, *mixed, *hidden, *wanted, *own; /* (N, C), (N, (H + 2K) D), (N, H D), (N, F), (heads, C), (threads, own_size) */
+    float *more;
     long own_size, first; /* `last` counts from there */
 } Job;
 
@@ -330,6 +331,30 @@ static void give_back(Model *m, char *scratch) {
     m->scratch = scratch;
 }
 
+/* Memory for a job of N tokens, and `more` floats behind it at job->more. */
+static char *furnish(Model *m, Job *job, long N, long threads, long more) {
+    long own = AT_ONCE + job->places + 16, joined = (m->H + 2 * m->K) * m->D;
+    long floats = N * (2 * m->C + joined + m->H * m->D + m->F) + threads * own + more + 7 * 16;
+    char *scratch = borrow(m, (size_t)floats * sizeof(float)), *left = scratch;
+    if (!scratch) return NULL;
+    job->x = carve(&left, N * m->C), job->joined = carve(&left, N * joined), job->mixed = carve(&left, N * m->H * m->D);
+    job->hidden = carve(&left, N * m->F), job->wanted = carve(&left, N * m->C), job->own = carve(&left, threads * own);
+    job->own_size = own, job->more = carve(&left, more);
+    return scratch;
+}
+
+/* Whether tokens are in the vocabulary, their rows in the cache, and their places, with `more` behind them; else an error. */
+static int fit(const Model *m, long N, const int64_t *ids, const int64_t *row, const int64_t *place, long rows, long places, long more) {
+    long room = (places < m->context ? places : m->context) - more;
+    for (long i = 0; i < N; i++)
+        if (ids[i] < 0 || ids[i] >= m->V || row[i] < 0 || row[i] >= rows || place[i] < 0 || place[i] >= room) {
+            PyErr_Format(PyExc_IndexError, "token %ld: id %lld of %ld, row %lld of %ld, place %lld of %ld", i, (long long)ids[i], m->V,
+                         (long long)row[i], rows, (long long)place[i], room);
+            return 0;
+        }
+    return 1;
+}
+
 /* step(ids, rows, places, last, k, v, logits, threads): read the new tokens ids (N,), write their keys and values to places (N,) of
  * rows (N,) of the cache k, v (L, rows, K, places, D), and to logits (B, V) the scores of what may follow those of the tokens
  * that `last` (B,), ascending, names. A row's tokens must be there in order, and all before them in the cache. */
@@ -354,26 +379,15 @@ static PyObject *model_step(PyObject *self, PyObject *const *given, Py_ssize_t c
         take(given[6], &view[6], "logits", 'f', 1, 2, scores))
         goto done;
     const int64_t *ids = view[0].buf, *row = view[1].buf, *place = view[2].buf, *last = view[3].buf;
-    long room = places < m->context ? places : m->context;
-    for (long i = 0; i < N; i++)
-        if (ids[i] < 0 || ids[i] >= m->V || row[i] < 0 || row[i] >= rows || place[i] < 0 || place[i] >= room) {
-            PyErr_Format(PyExc_IndexError, "token %ld: id %lld of %ld, row %lld of %zd, place %lld of %ld", i, (long long)ids[i], m->V,
-                         (long long)row[i], rows, (long long)place[i], room);
-            goto done;
-        }
+    if (!fit(m, N, ids, row, place, rows, places, 0)) goto done;
     for (long b = 0; b < B; b++)
         if (last[b] < (b ? last[b - 1] + 1 : 0) || last[b] >= N) {
             PyErr_Format(PyExc_IndexError, "last %ld: %lld is not ascending and below %zd", b, (long long)last[b], N);
             goto done;
         }
-    long most = N < AT_ONCE ? N : AT_ONCE, own = AT_ONCE + places + 16;
-    long floats = most * (2 * m->C + (m->H + 2 * m->K) * m->D + m->H * m->D + m->F) + threads * own + 6 * 16;
-    char *scratch = borrow(m, (size_t)floats * sizeof(float)), *left = scratch;
+    Job job = {.team.work = step, .m = m, .rows = rows, .places = places, .k = view[4].buf, .v = view[5].buf};
+    char *scratch = furnish(m, &job, N < AT_ONCE ? N : AT_ONCE, threads, 0);
     if (!scratch) goto done;
-    Job job = {.team.work = step, .m = m, .rows = rows, .places = places, .k = view[4].buf, .v = view[5].buf, .own_size = own};
-    job.x = carve(&left, most * m->C), job.joined = carve(&left, most * (m->H + 2 * m->K) * m->D);
-    job.mixed = carve(&left, most * m->H * m->D), job.hidden = carve(&left, most * m->F);
-    job.wanted = carve(&left, most * m->C), job.own = carve(&left, threads * own);
     Py_BEGIN_ALLOW_THREADS;
     for (long first = 0, b = 0; first < N; first += AT_ONCE, b += job.heads) {
         job.N = N - first < AT_ONCE ? N - first : AT_ONCE, job.first = first, job.last = last + b;
@@ -417,20 +431,82 @@ static PyObject *model_choose(PyObject *self, PyObject *const *given, Py_ssize_t
             PyErr_Format(PyExc_IndexError, "kinds %ld: %lld of %zd", b, (long long)kind[b], kinds);
             goto done;
         }
-    long own = (m->V + 31) / 16 * 16 + 2 * m->V + 16;
-    own = (own + 15) / 16 * 16;
+    long own = CHOICE_SIZE(m);
     char *scratch = borrow(m, (size_t)(threads * own) * sizeof(float));
     if (!scratch) goto done;
     Choice c = {.team.work = choose, .m = m, .B = B, .logits = view[0].buf, .scores = view[1].buf, .masks = view[2].buf, .kind = kind,
                 .temperature = view[4].buf, .top_k = view[5].buf, .top_p = view[6].buf, .min_p = view[7].buf, .seed = view[8].buf,
                 .position = view[9].buf, .ids = view[10].buf, .logprobs = view[11].buf, .own = (float *)scratch, .own_size = own};
     Py_BEGIN_ALLOW_THREADS;
-    work_together(&c.team, (int)threads, 0);
+    work_together(&c.team, B * m->V > ALONE ? (int)threads : 1, 0);
     Py_END_ALLOW_THREADS;
     give_back(m, scratch);
     result = Py_NewRef(Py_None);
 done:
     for (int i = 0; i < 12; i++)
+        if (view[i].obj) PyBuffer_Release(&view[i]);
+    return result;
+}
+
+/* write(ids, rows, places, k, v, masks, kinds, temperature, top_k, top_p, min_p, seeds, positions, stops, chosen, logprobs, threads):
+ * `step` and `choose` in turn, as often as chosen and logprobs (n, B) have rows, or until a row chose its one of the stops (B,).
+ * How often that was. */
+static PyObject *model_write(PyObject *self, PyObject *const *given, Py_ssize_t count) {
+    Model *m = (Model *)self;
+    if (count != 17) return PyErr_SetString(PyExc_TypeError, "write takes 17 arguments"), NULL;
+    if (!m->kernels) return PyErr_SetString(PyExc_ValueError, "the model was not made"), NULL;
+    long threads = PyLong_AsLong(given[16]);
+    if (threads == -1 && PyErr_Occurred()) return NULL;
+    threads = threads < 1 ? 1 : threads > MOST_THREADS ? MOST_THREADS : threads;
+    Py_ssize_t B = PyObject_Length(given[0]), kinds = PyObject_Length(given[5]), n = PyObject_Length(given[14]), rows = 0, places = 0;
+    if (B < 0 || kinds < 0 || n < 0) return NULL;
+    if (B > AT_ONCE) return PyErr_Format(PyExc_ValueError, "write: expected at most %d rows", AT_ONCE);
+    Py_buffer view[16] = {{0}};
+    PyObject *result = NULL;
+    if (PyObject_GetBuffer(given[3], &view[3], PyBUF_C_CONTIGUOUS)) goto done;
+    if (view[3].ndim == 5) rows = view[3].shape[1], places = view[3].shape[3];
+    PyBuffer_Release(&view[3]);
+    static const char *names[] = {"ids", "rows", "places", "k", "v", "masks", "kinds", "temperature", "top_k", "top_p", "min_p",
+                                  "seeds", "positions", "stops", "chosen", "logprobs"};
+    static const char types[] = "lllff?lflffLlllf";
+    const long cache[] = {m->L, rows, m->K, places, m->D}, masks[] = {kinds, m->V}, out[] = {n, B}, one[] = {B};
+    for (int i = 0; i < 16; i++) {
+        int of = i == 3 || i == 4 ? 5 : i == 5 || i > 13 ? 2 : 1;
+        if (take(given[i], &view[i], names[i], types[i], of == 5 || i > 13, of, of == 5 ? cache : i == 5 ? masks : i > 13 ? out : one)) goto done;
+    }
+    const int64_t *kind = view[6].buf, *stop = view[13].buf;
+    if (!fit(m, B, view[0].buf, view[1].buf, view[2].buf, rows, places, n ? n - 1 : 0)) goto done;
+    for (long b = 0; b < B; b++)
+        if (kind[b] < 0 || kind[b] >= kinds) {
+            PyErr_Format(PyExc_IndexError, "kinds %ld: %lld of %zd", b, (long long)kind[b], kinds);
+            goto done;
+        }
+    Job job = {.team.work = step, .m = m, .N = B, .heads = B, .rows = rows, .places = places, .ids = view[0].buf, .row = view[1].buf,
+               .k = view[3].buf, .v = view[4].buf};
+    long own = CHOICE_SIZE(m), choosers = threads < B ? threads : B > 0 ? B : 1;
+    char *scratch = furnish(m, &job, B, threads, choosers * own + B * m->V + 16 + 6 * B);
+    if (!scratch) goto done;
+    int64_t *place = (int64_t *)(job.more + choosers * own), *position = place + B, *each = position + B;
+    job.logits = job.more + choosers * own + (6 * B + 15) / 16 * 16;
+    for (long b = 0; b < B; b++) place[b] = ((int64_t *)view[2].buf)[b], position[b] = ((int64_t *)view[12].buf)[b], each[b] = b;
+    job.place = place, job.last = each;
+    Choice c = {.team.work = choose, .m = m, .B = B, .logits = job.logits, .scores = job.logits, .masks = view[5].buf, .kind = kind,
+                .temperature = view[7].buf, .top_k = view[8].buf, .top_p = view[9].buf, .min_p = view[10].buf, .seed = view[11].buf,
+                .position = position, .own = job.more, .own_size = own};
+    long done = 0;
+    Py_BEGIN_ALLOW_THREADS;
+    for (int stopped = 0; done < n && !stopped; done++) {
+        work_together(&job.team, (int)threads, MEETINGS(m));
+        c.ids = (int64_t *)view[14].buf + done * B, c.logprobs = (float *)view[15].buf + done * B;
+        work_together(&c.team, B * m->V > ALONE ? (int)choosers : 1, 0);
+        for (long b = 0; b < B; b++) stopped |= c.ids[b] == stop[b], place[b]++, position[b]++;
+        job.ids = c.ids;
+    }
+    Py_END_ALLOW_THREADS;
+    give_back(m, scratch);
+    result = PyLong_FromLong(done);
+done:
+    for (int i = 0; i < 16; i++)
         if (view[i].obj) PyBuffer_Release(&view[i]);
     return result;
 }
@@ -444,6 +520,7 @@ static PyObject *model_kind(PyObject *self, void *nothing) {
 static PyMethodDef model_methods[] = {
     {"step", (PyCFunction)(void (*)(void))model_step, METH_FASTCALL, "from tokens to scores"},
     {"choose", (PyCFunction)(void (*)(void))model_choose, METH_FASTCALL, "from scores to tokens"},
+    {"write", (PyCFunction)(void (*)(void))model_write, METH_FASTCALL, "both, several times"},
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef model_members[] = {{"kind", model_kind, NULL, "the vectors it is written for", NULL}, {NULL, NULL, NULL, NULL, NULL}};

@@ -21,7 +21,6 @@ except ImportError as error:
 else:
     ABSENT = ""
 
-ALONE = 1 << 14  # scores that one thread looks through before others have begun
 SWITCH = "SPROUT_NATIVE_DECODER"  # environment: 'off' leaves the steps to PyTorch; 'avx512', 'avx2', 'plain' ask for a kind
 
 
@@ -73,6 +72,18 @@ def choose(
     temperature, top_k, top_p and min_p, (B,) each."""
     ids, logprobs = np.empty(len(kinds), np.int64), np.empty(len(kinds), np.float32)
     rows = [np.ascontiguousarray(a) for a in (kinds, *settings, seeds, positions)]
-    threads = torch.get_num_threads() if logits.numel() > ALONE else 1
-    core.choose(logits.numpy(), scores.numpy(), masks, *rows, ids, logprobs, threads)
+    core.choose(logits.numpy(), scores.numpy(), masks, *rows, ids, logprobs, torch.get_num_threads())
     return ids, logprobs
+
+
+def write(
+    core: Any, n: int, ids: np.ndarray, cache: KVCache, seen: np.ndarray, masks: np.ndarray, kinds: np.ndarray,
+    settings: Sequence[np.ndarray], seeds: np.ndarray, positions: np.ndarray, stops: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """`step` for the first rows of the cache, of which the ids (B,) are the last tokens, and `choose`, n times, or until a row
+    chose its stop: ids and log-probabilities, (n, B) or fewer. A tenth of a millisecond less for each than one by one."""
+    chosen, logprobs = np.empty((n, len(ids)), np.int64), np.empty((n, len(ids)), np.float32)
+    first = [np.ascontiguousarray(a) for a in (ids, np.arange(len(ids)), seen)]
+    rows = [np.ascontiguousarray(a) for a in (kinds, *settings, seeds, positions, stops)]
+    done = core.write(*first, cache.k.numpy(), cache.v.numpy(), masks, *rows, chosen, logprobs, torch.get_num_threads())
+    return chosen[:done], logprobs[:done]
