@@ -216,7 +216,8 @@ def measure(
     so many `chats` at once, `new` tokens each."""
     shape = shape or SIZES[size]
     tokenizer = made_up_tokenizer(shape.vocab_size)
-    before, rows = torch.get_num_threads(), []
+    before = torch.get_num_threads()
+    rows: list[Row] = []
     torch.set_num_threads(threads)
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -245,13 +246,15 @@ def measure(
 
 def reads_per_second(size: int) -> float:
     """How often so many bytes can be read in a second, by as many threads as PyTorch has, from wherever they stay."""
-    numbers = torch.ones(size // 4)
-    numbers.sum()
+    half = torch.ones(size // 8)
+    other = half.clone()
     times = []
-    for _ in range(max(5, int(2e9 / size))):
-        start = time.perf_counter()
-        numbers.sum()
-        times.append(time.perf_counter() - start)
+    for read in (lambda: (half.sum(), other.sum()), lambda: torch.dot(half, other)):
+        read()
+        for _ in range(max(5, int(2e9 / size))):
+            start = time.perf_counter()
+            read()
+            times.append(time.perf_counter() - start)
     return 1 / min(times)
 
 

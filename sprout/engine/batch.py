@@ -287,7 +287,8 @@ class Batch:
         else:
             allowed = scores.masked_fill(self._tensor(self.masks[r["kind"]]), -torch.inf)
             luck = self._tensor(uniform(r["seed"], r["length"]))
-            ids = choose(allowed, *map(self._tensor, settings), luck)
+            temperature, top_k, top_p, min_p = map(self._tensor, settings)
+            ids = choose(allowed, temperature, top_k, top_p, min_p, luck)
             chosen, logprobs = ids.cpu().numpy(), log_probability(logits, ids).cpu().numpy()
         if not np.isfinite(logprobs).all():
             raise UserError(DAMAGED)
