@@ -4,6 +4,8 @@
 #define ALONE (1 << 14) /* scores that one thread looks through before others have begun */
 #define CHOICE_SIZE(m) (((m)->V + 31) / 16 * 16 + ((m)->V * 2 + 15) / 16 * 16) /* floats for each thread */
 
+#define STRIDE 64
+
 typedef struct {
     Team team;
     const Model *m;
@@ -88,6 +90,17 @@ static void filter(const float *scores, float *weight, long V, long top_k, doubl
     for (long i = 0; i < n - kept; i++) weight[id_of(heap[i])] = 0;
 }
 
+/* The sum of x (n,), as eight sums beside each other: one alone waits four cycles for each number. */
+static double sum_of(const float *x, long n) {
+    double part[8] = {0}, sum = 0;
+    long i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++) part[j] += x[i + j];
+    for (; i < n; i++) sum += x[i];
+    for (int j = 0; j < 8; j++) sum += part[j];
+    return sum;
+}
+
 static long choose_one(const Choice *c, long b, float *weight, uint64_t *heap) {
     const Kernels *kernels = c->m->kernels;
     long V = c->m->V, likeliest = 0;
@@ -99,15 +112,20 @@ static long choose_one(const Choice *c, long b, float *weight, uint64_t *heap) {
     if (!(heat > 0) || !(most > -INFINITY)) return likeliest;
     kernels->exponentials(weight, V, most, heat, weight);
     if (c->top_k[b] > 0 || c->top_p[b] < 1 || c->min_p[b] > 0) filter(scores, weight, V, c->top_k[b], c->top_p[b], c->min_p[b], heap);
-    double total = 0, passed = 0, luck = uniform(c->seed[b], c->position[b]);
-    for (long i = 0; i < V; i++) total += weight[i];
-    long last = likeliest;
-    for (long i = 0; i < V; i++) {
+    double total = 0, passed = 0, next = 0;
+    for (long i = 0; i < V; i += STRIDE) total += sum_of(weight + i, V - i < STRIDE ? V - i : STRIDE);
+    double point = uniform(c->seed[b], c->position[b]) * total;
+    long i = 0, last = likeliest;
+    for (; i < V; i += STRIDE, passed = next) { /* by strides, until the one in which it is passed */
+        next = passed + sum_of(weight + i, V - i < STRIDE ? V - i : STRIDE);
+        if (next > point) break;
+    }
+    for (; i < V; i++) {
         passed += weight[i];
-        if (passed > luck * total) return i;
+        if (passed > point && weight[i] > 0) return i;
         if (weight[i] > 0) last = i;
     }
-    return last; /* luck is below 1, but rounding */
+    return last; /* the point is below the total, but for rounding */
 }
 
 static void choose(Team *team, int thread) {
@@ -119,10 +137,8 @@ static void choose(Team *team, int thread) {
         const float *logits = c->logits + b * V;
         long id = choose_one(c, b, weight, heap);
         float most = c->m->kernels->most(logits, V);
-        double total = 0;
         c->m->kernels->exponentials(logits, V, most, 1, weight);
-        for (long i = 0; i < V; i++) total += weight[i];
         c->ids[b] = id;
-        c->logprobs[b] = (float)((double)logits[id] - (double)most - log(total));
+        c->logprobs[b] = (float)((double)logits[id] - (double)most - log(sum_of(weight, V)));
     }
 }

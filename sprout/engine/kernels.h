@@ -95,17 +95,17 @@ static INLINE TARGET void NAME(tile)(const int R, const int P, const int half, c
 /* What becomes of a tile of R rows and one panel: a row's numbers, times its scale, are written to out (R, stride), or ADDED
  * to what is there; or, GATED, a panel is 16 gates and 16 ups, and silu(gate) * up is written. The first n of them. */
 static TARGET void NAME(place)(int how, long R, const float *tile, const float *scale, float *out, long stride, long n) {
+    int each = how == GATED ? PANEL / 2 : PANEL;
     for (long r = 0; r < R; r++, tile += PANEL, out += stride) {
-        float s = how == ADDED ? 1 : scale[r], done[PANEL];
-        for (int i = 0; i < (how == GATED ? PANEL / 2 : PANEL); i += W) {
+        float s = how == ADDED ? 1 : scale[r], rest[PANEL], *to = n == each ? out : rest; /* the last panel may be cut off */
+        if (how == ADDED && n < each) memcpy(rest, out, (size_t)n * sizeof(float));
+        for (int i = 0; i < each; i += W) {
             VECTOR y = LOAD(tile + i) * s;
             if (how == GATED) y = y / (NAME(exponential)(-y) + 1.0f) * (LOAD(tile + i + PANEL / 2) * s);
-            STORE(done + i, y);
+            if (how == ADDED) y += LOAD(to + i);
+            STORE(to + i, y);
         }
-        if (how == ADDED)
-            for (long i = 0; i < n; i++) out[i] += done[i];
-        else
-            memcpy(out, done, (size_t)n * sizeof(float));
+        if (n < each) memcpy(out, rest, (size_t)n * sizeof(float));
     }
 }
 
