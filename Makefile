@@ -22,7 +22,7 @@ check: setup
 
 setup: .venv/ready
 
-.venv/ready: pyproject.toml constraints.txt sprout/tokenizer/native.c
+.venv/ready: pyproject.toml constraints.txt $(wildcard sprout/*/*.c sprout/*/*.h)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e ".[dev]"
 	touch .venv/ready

@@ -19,6 +19,7 @@ import sprout
 from sprout.common.compute import Compute, apply, decide, free_memory
 from sprout.common.errors import UserError
 from sprout.common.files import check_folder, read_json, write_json
+from sprout.engine import native as decoder
 from sprout.engine import toolbox_for
 from sprout.journal import Journal
 from sprout.model import GPT
@@ -42,7 +43,7 @@ from sprout.recipe import (
 )
 from sprout.report import build_report
 from sprout.tokenizer import native
-from sprout.train import make_loss
+from sprout.train import make_gradients
 from sprout.watch import Page, check_port
 from sprout.world import build_world
 
@@ -97,9 +98,9 @@ def run_single(stage: str, config: GrowConfig) -> int:
 def open_session(config: GrowConfig, say: Say) -> Session:
     """Everything up to the first stage. A run folder belongs to one configuration; another is refused."""
     began = time.perf_counter()
-    compute = decide(config.device, config.compile, config.threads)
+    compute = decide(config.device, config.compile, config.threads, config.kernels)
     apply(compute)
-    say(compute.say() + "\n" + native.say())
+    say("\n".join((compute.say(), native.say(), decoder.say())))
     check_folder(config.run)
     shape = dial(config.depth, config.vocab_size, config.context, config.tokens or None, config.batch_tokens).shape
     rows = max(1, config.batch_tokens // config.context)
@@ -110,11 +111,13 @@ def open_session(config: GrowConfig, say: Say) -> Session:
             f"and {free / 1e9:.1f} GB are free; take a smaller --depth, --vocab-size or --context, or close other programs."
         )
     local = read_local(config, say)
-    ours = {k: str(v) for k, v in asdict(config).items() if k not in ("run", "threads", "eval_problems")}
+    ours = {k: str(v) for k, v in asdict(config).items() if k not in ("run", "threads", "eval_problems", "stream")}
     if config.text or config.chat or config.tasks:
         ours["data"] = local["fingerprint"]
     path = config.run / "grow.json"
     theirs = read_json(path) if path.is_file() else {}
+    if local["corpus"] or "streamed" in theirs:
+        ours["streamed"] = str(local["corpus"] is not None)
     if theirs:
         check_same(config.run, ours, theirs)
     world = build_world(config.world)
@@ -128,7 +131,7 @@ def open_session(config: GrowConfig, say: Say) -> Session:
     d = dial(config.depth, tokenizer.vocab_size, config.context, config.tokens or None, config.batch_tokens)
     model = GPT(d.shape, config.seed).to(compute.device)
     model.dtype = compute.dtype
-    s = Session(config, compute, world, tokenizer, d, model, make_loss(model, compute), toolbox_for(world if config.uses_world else None),
+    s = Session(config, compute, world, tokenizer, d, model, make_gradients(model, compute), toolbox_for(world if config.uses_world else None),
                 Plan(0, 0, 0, 0, 0.0), say, local, Journal(config.run / "live.jsonl", say, fresh=not theirs))  # fmt: skip
     check_lengths(s)
     plan_path = config.run / "plan.json"

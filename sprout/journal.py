@@ -6,7 +6,8 @@ Nothing here decides what is trained; training goes on where a line can't be wri
 - `started` (pid, host, born: when that process began): a command took the run up; what stands before is of earlier ones
 - `planned` (plan: steps by stage; tokens_per_step; evaluation_seconds, reinforce_step_seconds: what the plan reckons with)
 - `stage` (stage, steps): it begins, or goes on
-- `step` (stage, step, steps, loss in nats or reward, tokens_per_s, seconds of training), at most one a second
+- `step` (stage, step, steps, loss in nats or reward, tokens_per_s, seconds of training; waited: seconds that steps of this
+  process waited for a corpus that streams, where they did), at most one a second
 - `sample` (stage, step, prompt, reply)
 - `evaluating` (stage): until the next `step` or `done`
 - `done` (stage, score: share of held-out problems right, every skill counting alike; bpb: bits per byte; seconds of
@@ -70,7 +71,7 @@ class Journal:
         self.write("stage", stage=stage, steps=steps)
 
     def step(self, stage: str, step: int, steps: int, tokens_per_s: float, seconds: float, **value: float) -> None:
-        """`value` is `loss` or `reward`; left out where less than a second passed since the last one."""
+        """`value` is `loss` or `reward`, and `waited`; left out where less than a second passed since the last one."""
         now = time.monotonic()
         if now - self.stepped < STEP_SECONDS and step < steps:
             return

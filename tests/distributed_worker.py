@@ -12,7 +12,7 @@ from sprout.common.compute import Compute
 from sprout.data import Batch
 from sprout.model import GPT, GPTConfig
 from sprout.optim import OptimConfig, Optimizer
-from sprout.train import make_loss
+from sprout.train import make_gradients
 from sprout.train.loop import backward_step
 
 if "RANK" in os.environ:
@@ -20,7 +20,7 @@ if "RANK" in os.environ:
 rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 model = GPT(GPTConfig(61, 16, 5, 24, 3, 1, 8, 40), seed=3)  # 5 matrices of a shape: nothing divides by 2 or 3
 optimizer = Optimizer(model, OptimConfig())
-loss = make_loss(model, Compute("cpu", torch.float32, False, 1, ()))
+loss = make_gradients(model, Compute("cpu", torch.float32, False, 1, ()))
 losses = []
 for step in range(8):
     g = torch.Generator().manual_seed(step % 2)

@@ -15,14 +15,14 @@ from sprout.data import Batch
 from sprout.model import GPT
 from sprout.model.dial import dial
 from sprout.optim import OptimConfig, Optimizer
-from sprout.train.loop import backward_step, make_loss
+from sprout.train.loop import backward_step, make_gradients
 
 compute = decide("cpu", "COMPILE", 2)
 apply(compute)
 d = dial(2, 300, 128)
 model = GPT(d.shape, 1)
 model.dtype = compute.dtype
-loss = make_loss(model, compute)
+loss = make_gradients(model, compute)
 optimizer = Optimizer(model, OptimConfig(d.matrix_lr, d.embed_lr, d.head_lr, d.weight_decay, dtype=compute.dtype))
 draw = torch.Generator().manual_seed(0)
 for _ in range(12):  # few different tokens, so that many rows of the embedding's gradient come together

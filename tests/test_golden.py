@@ -26,7 +26,7 @@ from sprout.model import GPT
 from sprout.model.dial import dial
 from sprout.model.instinct import ECHO
 from sprout.optim import OptimConfig
-from sprout.train import LoopConfig, make_loss, train
+from sprout.train import LoopConfig, make_gradients, train
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = {2: 60, 4: 40, 6: 12}  # by depth; a step at depth 6 takes a second on one core
@@ -75,7 +75,7 @@ def losses(depth: int, data: Packed, folder: Path) -> tuple[list[float], int]:
     config = LoopConfig(steps, ROWS, ROWS // 2, 3, steps // 3, 11, optim, save_seconds=1e9, log_every=1)
     compute = Compute("cpu", torch.float32, False, 1, ())
     model = GPT(d.shape, seed=7)
-    curve = train(model, make_loss(model, compute), data, config, folder, f"depth {depth}", compute, lambda _: None)
+    curve = train(model, make_gradients(model, compute), data, config, folder, f"depth {depth}", compute, lambda _: None)
     return [point["loss"] for point in curve], sum(p.numel() for p in model.parameters())
 
 

@@ -28,7 +28,7 @@ from sprout.model import GPT, GPTConfig
 from sprout.optim import OptimConfig
 from sprout.recipe.samples import Samples
 from sprout.report.live import POINTS, STAGES, LiveRun, grow_state, thin
-from sprout.train import LoopConfig, make_loss, train
+from sprout.train import LoopConfig, make_gradients, train
 from sprout.watch import Page, check_port
 
 TINY = ["--tokens", "20000", "--depth", "1", "--vocab-size", "800", "--context", "192", "--batch-tokens", "960", "--eval-problems", "1",
@@ -170,7 +170,7 @@ def tiny_training(folder: Path, journal: Journal | None, sample) -> GPT:
     config = LoopConfig(12, 4, 2, 2, 6, 3, OptimConfig(), save_seconds=1e9, log_every=1)
     model = GPT(GPTConfig(700, 64, 1, 32, 2, 1, 16, 64), seed=3)
     compute = Compute("cpu", torch.float32, False, 1, ())
-    train(model, make_loss(model, compute), pack(items, 32, 0, 1), config, folder, "x", compute, lambda _: None, journal, sample and sample(model))
+    train(model, make_gradients(model, compute), pack(items, 32, 0, 1), config, folder, "x", compute, lambda _: None, journal, sample and sample(model))
     return model
 
 

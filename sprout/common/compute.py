@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ class Compute:
     compile: bool
     threads: int
     reasons: tuple[str, ...]
+    kernels: str = "torch"  # who computes gradients and updates: "c", our C core, or "torch"
 
     def say(self) -> str:
         return "\n".join(self.reasons)
@@ -49,12 +52,38 @@ def free_memory(device: str) -> int | None:
     return min(free, default=None)
 
 
-def _cpu_has_bf16() -> bool:
+def _product_rate(dtype: torch.dtype) -> float:
+    """Operations a second of a matrix product that fits the cache; the best of some tries, a few milliseconds in all."""
+    n, best = 512, float("inf")
+    x, y = torch.ones(n, n, dtype=dtype), torch.ones(n, n, dtype=dtype)
+    for _ in range(7):
+        began = time.perf_counter()
+        torch.mm(x, y)
+        best = min(best, time.perf_counter() - began)
+    return 2 * n**3 / best
+
+
+def _cpu_dtype() -> tuple[torch.dtype, str]:
+    """The faster of bfloat16 and float32 on this CPU. That it knows bfloat16 isn't enough: some multiply it at half of
+    float32's rate (LOG.md)."""
     capability = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(capability and capability())
+    if not (capability and capability()):
+        return torch.float32, "float32 activations: no native bfloat16 here"
+    ratio = _product_rate(torch.bfloat16) / _product_rate(torch.float32)
+    if ratio > 1.2:  # below that, converting costs more than it saves
+        return torch.bfloat16, f"bfloat16 activations: this CPU multiplies them {ratio:.1f} times as fast as float32"
+    return torch.float32, f"float32 activations: this CPU multiplies bfloat16 {ratio:.1f} times as fast"
 
 
-def decide(device: str = "auto", compile: str = "auto", threads: int = 0) -> Compute:
+def _built(name: str) -> bool:
+    """Whether the set-up built this C extension (looked up by name, without loading it)."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def decide(device: str = "auto", compile: str = "auto", threads: int = 0, kernels: str = "auto") -> Compute:
     """Choose for this machine; each argument overrides a choice ('auto' or 0 leaves it to us)."""
     reasons = []
     usable = [d for d, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())) if there]
@@ -66,13 +95,33 @@ def decide(device: str = "auto", compile: str = "auto", threads: int = 0) -> Com
         reasons.append(f"device {device}: " + ("no GPU is usable here" if device == "cpu" else "a GPU is there"))
     else:
         reasons.append(f"device {device}: asked for")
-    if device == "cuda" or (device == "cpu" and _cpu_has_bf16()):
-        dtype = torch.bfloat16
-        reasons.append("bfloat16 activations: the hardware multiplies them natively")
+    threads = threads or usable_cores()
+    torch.set_num_threads(threads)
+    if device == "cpu":
+        dtype, why = _cpu_dtype()
+    elif device == "cuda":
+        dtype, why = torch.bfloat16, "bfloat16 activations: the GPU multiplies them natively"
     else:
-        dtype = torch.float32
-        reasons.append("float32 activations: no native bfloat16 here")
-    if compile == "auto":
+        dtype, why = torch.float32, "float32 activations: bfloat16 isn't tried on MPS"
+    reasons.append(why)
+
+    there = _built("sprout.train._native") and _built("sprout.optim._native")
+    if kernels == "c" and (device != "cpu" or not there):
+        raise UserError(
+            f"kernels is 'c', but {'it computes on the CPU only' if device != 'cpu' else 'the C core was not built'}; "
+            "a C compiler at set-up builds it (then: make setup). Leave the option away, or take torch."
+        )
+    if kernels == "auto":
+        kernels = "c" if device == "cpu" and there else "torch"
+        why = ("built at set-up, faster than torch and nothing to compile" if kernels == "c"
+               else "the C core was not built, a C compiler at set-up does" if device == "cpu" else f"the C core isn't for {device}")  # fmt: skip
+        reasons.append(f"training steps by {'the C core' if kernels == 'c' else 'torch'}: {why}")
+    else:
+        reasons.append(f"training steps by {'the C core' if kernels == 'c' else 'torch'}: asked for")
+
+    if kernels == "c":
+        use = False
+    elif compile == "auto":
         compiler = next((c for c in ("g++", "clang++", "c++") if shutil.which(c)), None)
         use = device == "cuda" or (device == "cpu" and compiler is not None)
         why = (
@@ -88,9 +137,8 @@ def decide(device: str = "auto", compile: str = "auto", threads: int = 0) -> Com
     else:
         use = compile == "on"
         reasons.append(f"torch.compile {compile}: asked for")
-    threads = threads or usable_cores()
     reasons.append(f"{threads} threads")
-    return Compute(device, dtype, use, threads, tuple(reasons))
+    return Compute(device, dtype, use, threads, tuple(reasons), kernels)
 
 
 def apply(compute: Compute) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -40,3 +41,31 @@ def get_batch(data: Packed, rows: np.ndarray, device: str = "cpu") -> Batch:
     parts = (tokens[:, :-1], targets, segments)
     ids, targets_, segments_ = (torch.from_numpy(np.ascontiguousarray(x)).to(device) for x in parts)
     return Batch(ids, targets_, segments_)
+
+
+class Source(Protocol):
+    """Where the batches of a stage come from: `batch` gives this process's rows of a step, a function of the step alone.
+    `waited` are the seconds that steps waited for them; `close` ends what goes on in the background."""
+
+    context: int
+    waited: float
+
+    def batch(self, step: int, rank: int = 0, size: int = 1, device: str = "cpu") -> Batch: ...
+
+    def close(self) -> None: ...
+
+
+class Resident:
+    """Packed rows in memory as a source: nothing to wait for."""
+
+    waited = 0.0
+
+    def __init__(self, data: Packed, rows: int, seed: int) -> None:
+        self.data, self.rows, self.seed, self.context = data, rows, seed, data.context
+
+    def batch(self, step: int, rank: int = 0, size: int = 1, device: str = "cpu") -> Batch:
+        """This process's rows of the step."""
+        return get_batch(self.data, batch_rows(len(self.data), self.rows, step, self.seed)[rank::size], device)
+
+    def close(self) -> None:
+        """Nothing goes on in the background."""

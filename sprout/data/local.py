@@ -7,6 +7,7 @@ The split of a document or conversation is decided by a hash of its content.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +47,10 @@ class Border:
         if count <= SHOWN:
             self.say(f"skipped {sentence}" + (" (more like this are only counted)" if count == SHOWN else ""))
 
+    def quiet(self) -> Border:
+        """One with the same rules that says and counts for itself, for what has been said."""
+        return Border(self.strict, lambda sentence: None)
+
     def count(self, rule: str) -> int:
         """One more of a kind; how many that makes."""
         self.dropped[rule] = self.dropped.get(rule, 0) + 1
@@ -59,11 +64,11 @@ def files(name: str, kinds: Sequence[str]) -> list[Path]:
     """The file itself, or all files of these kinds in the folder and below. Raises UserError where there is none."""
     path = Path(name)
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in kinds and p.is_file())
+        found = sorted(p for p in path.rglob("*") if p.name.lower().endswith(tuple(kinds)) and p.is_file())
         if not found:
             raise UserError(f"the folder {path} holds no {', '.join(kinds)} file; give another one.")
         return found
-    if path.suffix.lower() not in kinds:
+    if not path.name.lower().endswith(tuple(kinds)):
         raise UserError(f"{path} is no {', '.join(kinds)} file; convert it or give another one.")
     if not path.is_file():
         raise UserError(f"{path} is a device or a pipe; expected a file or a folder.")
@@ -119,11 +124,16 @@ def read_utf8(path: Path) -> str:
 
 
 def json_lines(path: Path, border: Border) -> Iterator[tuple[str, Any]]:
+    """Where and what, for every line of the file that holds a JSON value."""
+    lines = enumerate(read_bytes(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1)
+    return json_values(((f"{path} line {number}", line) for number, line in lines), border)
+
+
+def json_values(lines: Iterable[tuple[str, bytes]], border: Border) -> Iterator[tuple[str, Any]]:
     """Where and what, for every line that holds a JSON value."""
-    for number, line in enumerate(read_bytes(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    for where, line in lines:
         if not line.strip():
             continue
-        where = f"{path} line {number}"
         if len(line) > LONGEST_LINE:
             border.skip("line_too_long", where, f"at most {LONGEST_LINE:,} bytes")
             continue
@@ -163,29 +173,41 @@ def local_texts(names: Sequence[str], border: Border) -> Iterator[tuple[str, str
     for name in names:
         if Path(name).exists():
             found = each_file(name, TEXT_KINDS, border, texts_of)
-        elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and name[0] != "." and Path(name).suffix.lower() not in TEXT_KINDS:
-            border.say(f"there is no file or folder {name} here; asking the hub for a data set of that name")
-            found = hub_texts(name)
         else:
-            raise UserError(
-                f"there is no file or folder {name}; check the path (a hub data set is written owner/name)."
-            )
-        for where, text in found:
-            if not text.strip():
-                border.skip("empty_document", where, "some text")
-            elif not is_unicode(text):
-                border.skip("half_a_character", where, "whole ones: a \\ud800 to \\udfff by itself is none")
-            else:
-                yield split_of(text), text
+            check_hub_name(name, border)
+            found = hub_texts(name, HUB_DOCUMENTS)
+        yield from ((split_of(text), text) for text in usable(found, border))
+
+
+def check_hub_name(name: str, border: Border) -> None:
+    """Raise UserError for what is neither there nor may be a data set of the hub, and say that the hub is asked."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name[0] == "." or Path(name).suffix.lower() in TEXT_KINDS:
+        raise UserError(f"there is no file or folder {name}; check the path (a hub data set is written owner/name).")
+    border.say(f"there is no file or folder {name} here; asking the hub for a data set of that name")
+
+
+def usable(found: Iterable[tuple[str, str]], border: Border) -> Iterator[str]:
+    """The documents that hold text that can be written."""
+    for where, text in found:
+        if not text.strip():
+            border.skip("empty_document", where, "some text")
+        elif not is_unicode(text):
+            border.skip("half_a_character", where, "whole ones: a \\ud800 to \\udfff by itself is none")
+        else:
+            yield text
 
 
 def texts_of(path: Path, border: Border) -> Iterator[tuple[str, str]]:
     """The documents of a file, with their places."""
     kind = path.suffix.lower()
     if kind in (".txt", ".md"):
-        yield from ((str(path), text) for text in pieces(read_utf8(path)))
-        return
-    for where, row in parquet_rows(path) if kind == ".parquet" else json_lines(path, border):
+        return ((str(path), text) for text in pieces(read_utf8(path)))
+    return row_texts(parquet_rows(path) if kind == ".parquet" else json_lines(path, border), border)
+
+
+def row_texts(rows: Iterable[tuple[str, Any]], border: Border) -> Iterator[tuple[str, str]]:
+    """The documents of rows, with their places."""
+    for where, row in rows:
         text = row.get("text") if isinstance(row, dict) else None
         if not isinstance(text, str):
             border.skip("no_text", where, 'an object with a "text" field')
@@ -216,40 +238,58 @@ def pieces(text: str, size: int = 2000, borders: Sequence[str] = ("\n\n", "\n", 
         yield borders[0].join(part)
 
 
-def parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """The rows' text: the column named text, or else the first that holds strings."""
+def text_column(path: Path, schema: Any) -> str:
+    """The column named text, or else the first that holds strings. Raises UserError where none does."""
+    strings = [n for n in schema.names if str(schema.field(n).type) in ("string", "large_string", "string_view")]
+    if not strings:
+        raise UserError(f"{path} has no column of strings, only {', '.join(schema.names)}; expected one named text.")
+    return "text" if "text" in strings else strings[0]
+
+
+def parquet_rows(path: Path, groups: Sequence[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """The rows' text, of all row groups or of these, a batch in memory at a time."""
     import pyarrow
     import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        schema = file.schema_arrow
-        strings = [n for n in schema.names if str(schema.field(n).type) in ("string", "large_string", "string_view")]
-        if not strings:
-            raise UserError(f"{path} has no column of strings, only {', '.join(schema.names)}; expected one named text.")
-        column = "text" if "text" in strings else strings[0]
-        number = 0
-        for batch in file.iter_batches(columns=[column]):
-            for text in batch.column(0).to_pylist():
-                number += 1
-                yield f"{path} row {number}", {"text": text}
+        # With a buffer a row group isn't unpacked whole.
+        with pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20) as file:
+            column = text_column(path, file.schema_arrow)
+            number = sum(file.metadata.row_group(g).num_rows for g in range(min(groups))) if groups else 0
+            for batch in file.iter_batches(batch_size=1024, row_groups=groups, columns=[column]):
+                for text in batch.column(0).to_pylist():
+                    number += 1
+                    yield f"{path} row {number}", {"text": text}
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no parquet file, or a damaged one: {error}") from error
 
 
-def hub_texts(name: str) -> Iterator[tuple[str, str]]:
-    """The first documents of a data set on the hub, which comes in a stream."""
+def hub_texts(name: str, most: int | None = None, shard: int | None = None) -> Iterator[tuple[str, str]]:
+    """The documents of a data set on the hub, which comes in a stream: the first `most`, or those of one shard."""
+    rows = hub_rows(name)
+    try:
+        if shard is not None:
+            rows = rows.shard(num_shards=rows.num_shards, index=shard)
+        for i, row in enumerate(itertools.islice(rows, most)):
+            text = row.get("text") or next((v for v in row.values() if isinstance(v, str)), "")
+            yield f"{name} row {i + 1}" + (f" of shard {shard}" if shard is not None else ""), text
+    except Exception as error:  # the library has no common class for 'no network'
+        raise no_hub(name, error) from error
+
+
+def hub_rows(name: str) -> Any:
+    """The data set's rows, an iterable of which nothing but the list of files is read yet."""
     import datasets
 
     try:
-        rows = datasets.load_dataset(name, split="train", streaming=True)
-        for i, row in enumerate(rows):
-            if i >= HUB_DOCUMENTS:
-                return
-            yield f"{name} row {i + 1}", row.get("text") or next((v for v in row.values() if isinstance(v, str)), "")
-    except Exception as error:  # the library has no common class for 'not there' and 'no network'
-        raise UserError(
-            f"there is no file or folder {name}, and as a data set of the hub it could not be read ({type(error).__name__}: "
-            f"{str(error)[:200]}). If you are offline, download its files elsewhere and give their folder to --text; if not, "
-            "check the name (owner/name)."
-        ) from error
+        return datasets.load_dataset(name, split="train", streaming=True)
+    except Exception as error:  # nor for 'not there'
+        raise no_hub(name, error) from error
+
+
+def no_hub(name: str, error: Exception) -> UserError:
+    return UserError(
+        f"there is no file or folder {name}, and as a data set of the hub it could not be read ({type(error).__name__}: "
+        f"{str(error)[:200]}). If you are offline, download its files elsewhere and give their folder to --text; if not, "
+        "check the name (owner/name)."
+    )

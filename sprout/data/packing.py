@@ -19,7 +19,9 @@ import numpy as np
 from sprout.common.errors import UserError
 from sprout.common.files import read_json, write_json
 
-Item = tuple[list[int], list[bool] | None]  # ids, and the loss mask of a conversation (None: a document, all count)
+# ids, and the loss mask of a conversation (None: a document, all count)
+Item = tuple[list[int] | np.ndarray, list[bool] | None]
+Piece = tuple[list[int] | np.ndarray, list[bool] | bool]
 OPEN_ROWS = 64  # rows kept open; more would pack a little tighter and slower
 
 
@@ -56,22 +58,22 @@ class Packed:
         return cls(arrays[0], arrays[1], arrays[2], read_json(folder / "dropped.json"))
 
 
-def fit(item: Item, length: int, end: int | None, dropped: Counter[str]) -> list[tuple[list[int], list[bool]]]:
+def fit(item: Item, length: int, end: int | None, dropped: Counter[str]) -> list[Piece]:
     """An item as pieces of at most `length` tokens, by the rules above; `end` is the id that ends a message."""
     ids, mask = item
     if mask is None:
         if len(ids) > length:
             dropped["cut"] += 1
-        return [(ids[i : i + length], [True] * len(ids[i : i + length])) for i in range(0, len(ids), length)]
+        return [(ids[i : i + length], True) for i in range(0, len(ids), length)]
     if len(ids) > length:
         # The last place where an assistant's message ends within the row.
         stop = next((i + 1 for i in range(length - 1, 0, -1) if ids[i] == end and mask[i]), 0)
         dropped["shortened" if stop else "too_long"] += 1
         ids, mask = ids[:stop], mask[:stop]
-    if ids and not any(mask):
+    if len(ids) and not any(mask):
         dropped["no_reply"] += 1
         return []
-    return [(ids, mask)] if ids else []
+    return [(ids, mask)] if len(ids) else []
 
 
 def pack(
@@ -81,7 +83,7 @@ def pack(
     `every_token` the user's words in conversations are learned as well."""
     length = context + 1
     dropped: Counter[str] = Counter()
-    rows: list[list[tuple[list[int], list[bool]]]] = []
+    rows: list[list[Piece]] = []
     spaces: list[tuple[int, int]] = []  # (free places, row), sorted
     for item in items:
         for piece in fit(item, length, end, dropped):

@@ -7,9 +7,10 @@ from torch import Tensor
 
 # Coefficients of the quintic whose iteration drives singular values to about 1 (Keller Jordan, 2024).
 QUINTIC = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
 
 
-def orthogonalise(g: Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
+def orthogonalise(g: Tensor, steps: int = NEWTON_SCHULZ_STEPS, dtype: torch.dtype = torch.float32) -> Tensor:
     """Replace the singular values of each matrix of g (n, rows, columns) by numbers near 1, by Newton-Schulz iteration.
 
     Returns the same shape, float32. `dtype` is that of the matrix products; bfloat16 is accurate enough.

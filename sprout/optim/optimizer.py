@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sprout.optim import native
 from sprout.optim.adamw import adamw_update
 from sprout.optim.exchange import all_gather, own_shard, reduce_scatter_mean
 from sprout.optim.muon import muon_update
@@ -27,6 +28,7 @@ class OptimConfig:
     betas: tuple[float, float] = (0.8, 0.95)
     eps: float = 1e-10
     dtype: torch.dtype = torch.float32  # of Muon's products
+    kernels: str = "torch"  # who computes: "c" or "torch"
 
 
 @dataclass(slots=True)
@@ -82,7 +84,8 @@ class Optimizer:
         g = reduce_scatter_mean(torch.stack([_gradient(p) for p in group.params]))  # (own, rows, columns)
         p = own_shard(torch.stack([p.data for p in group.params]))
         momentum = group.state.setdefault("momentum", torch.zeros_like(p))
-        muon_update(p, g, momentum, lr, config.momentum, config.weight_decay, config.dtype)
+        update = native.muon_update if config.kernels == "c" and native.does(p, g, momentum) else muon_update
+        update(p, g, momentum, lr, config.momentum, config.weight_decay, config.dtype)
         torch._foreach_copy_([p.data for p in group.params], list(all_gather(p, n).unbind()))
 
     def _step_tensor(self, group: Group, lr: float) -> None:
@@ -91,7 +94,8 @@ class Optimizer:
         p = own_shard(param.data.view(-1))
         m = group.state.setdefault("m", torch.zeros_like(p))
         v = group.state.setdefault("v", torch.zeros_like(p))
-        adamw_update(p, g, m, v, self.steps, lr, config.betas, config.eps, 0.0)
+        update = native.adamw_update if config.kernels == "c" and native.does(p, g, m, v) else adamw_update
+        update(p, g, m, v, self.steps, lr, config.betas, config.eps, 0.0)
         whole = all_gather(p, param.numel())
         if whole.data_ptr() != param.data_ptr():
             param.data.view(-1).copy_(whole)

@@ -14,7 +14,7 @@ from sprout.journal import Journal
 from sprout.model import GPT
 from sprout.model.dial import Dial
 from sprout.tokenizer import Tokenizer
-from sprout.train import LossFunction
+from sprout.train import Gradients
 from sprout.world import World, WorldConfig
 
 STAGES = ("pretrain", "midtrain", "finetune", "reinforce")
@@ -34,7 +34,11 @@ class GrowConfig:
     tokens: int = 0
     """train on this many tokens instead, whatever the time (then the plan is the same on every machine)"""
     text: tuple[str, ...] = ()
-    """files or folders of .txt, .md, .jsonl, .parquet, or the name of a Hugging Face data set"""
+    """files or folders of .txt, .md, .jsonl, .parquet, or the name of a Hugging Face data set; what streams may also be
+    .arrow, or compressed: .jsonl.gz, .jsonl.zst"""
+    stream: str = "auto"
+    """on, off or auto: whether the text is read while the model trains, instead of whole before it; auto does so above 256
+    MB, or an eighth of the memory that is free, and for files that can't be read otherwise"""
     chat: tuple[str, ...] = ()
     """files or folders of conversations (.jsonl, .json)"""
     tasks: Path | None = None
@@ -56,8 +60,10 @@ class GrowConfig:
     """steps of reinforcement; -1 lets the time decide"""
     device: str = "auto"
     """cpu, cuda, mps or auto"""
+    kernels: str = "auto"
+    """who computes training's gradients: c (our own, on CPUs), torch, or auto"""
     compile: str = "auto"
-    """on, off or auto"""
+    """torch.compile on, off or auto, where torch computes"""
     threads: int = 0
     """0 takes all cores that are free to us"""
     strict: bool = False
@@ -75,8 +81,13 @@ class GrowConfig:
             raise UserError(
                 f"batch_tokens is {self.batch_tokens}, less than one row of {self.context} tokens; take more."
             )
-        if self.compile not in ("auto", "on", "off"):
-            raise UserError(f"compile is {self.compile!r}; expected on, off or auto.")
+        for name in ("compile", "stream"):
+            if getattr(self, name) not in ("auto", "on", "off"):
+                raise UserError(f"{name} is {getattr(self, name)!r}; expected on, off or auto.")
+        if self.stream == "on" and not self.text:
+            raise UserError("stream is on, but there is no --text that could be streamed.")
+        if self.kernels not in ("auto", "c", "torch"):
+            raise UserError(f"kernels is {self.kernels!r}; expected c, torch or auto.")
 
     @property
     def uses_world(self) -> bool:
@@ -104,11 +115,11 @@ class Session:
     tokenizer: Tokenizer
     dial: Dial
     model: GPT
-    loss: LossFunction
+    gradients: Gradients
     toolbox: Toolbox
     plan: Plan
     say: Say
-    local: dict[str, Any]  # texts and conversations of the user, problems of GSM8K
+    local: dict[str, Any]  # texts and conversations of the user, problems of GSM8K; the corpus that streams, or None
     journal: Journal
     watched: bool = False  # whether somebody reads the journal while it is written
 

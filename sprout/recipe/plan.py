@@ -30,7 +30,7 @@ def loop_config(s: Session, stage: str, steps: int) -> LoopConfig:
     """Numbers of the loop. The learning rate is held through pretraining and midtraining and falls in finetuning."""
     d, rows = s.dial, max(1, s.config.batch_tokens // s.config.context)
     decay = steps if stage == "finetune" else 0
-    optim = OptimConfig(d.matrix_lr, d.embed_lr, d.head_lr, d.weight_decay, dtype=s.compute.dtype)
+    optim = OptimConfig(d.matrix_lr, d.embed_lr, d.head_lr, d.weight_decay, dtype=s.compute.dtype, kernels=s.compute.kernels)
     return LoopConfig(
         steps,
         rows,
@@ -53,7 +53,7 @@ def measure(s: Session) -> float:
     while len(seconds) < 4 or (len(seconds) < 25 and time.perf_counter() - began < 6):
         start = time.perf_counter()
         batch = get_batch(data, batch_rows(len(data), rows, len(seconds), 0), s.compute.device)
-        backward_step(s.loss, batch, min(rows, 32))
+        backward_step(s.gradients, batch, min(rows, 32))
         optimizer.step(1e-6)
         if not seconds:
             began = time.perf_counter()  # the first step compiles

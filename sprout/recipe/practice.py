@@ -53,7 +53,7 @@ def rehearsal(s: Session, steps: int) -> Callable[[int], None]:
         rank, size = processes()
         rows = batch_rows(len(data), count, step, stable_hash(config.seed, "rehearsal") % 2**31)
         before, s.model.dtype = s.model.dtype, s.compute.dtype
-        backward_step(s.loss, get_batch(data, rows[rank::size], s.compute.device), config.micro_rows)
+        backward_step(s.gradients, get_batch(data, rows[rank::size], s.compute.device), config.micro_rows)
         s.model.dtype = before
 
     return rehearse
@@ -104,7 +104,7 @@ def run_reinforce(s: Session) -> None:
 
     before = held_out_scores()
     d = s.dial
-    optim = OptimConfig(d.matrix_lr * 0.35, d.embed_lr * 0.14, d.head_lr * 0.35, 0.0, dtype=s.compute.dtype)
+    optim = OptimConfig(d.matrix_lr * 0.35, d.embed_lr * 0.14, d.head_lr * 0.35, 0.0, dtype=s.compute.dtype, kernels=s.compute.kernels)
     config = ReinforceConfig(s.plan.reinforce, 24, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
     samples = Samples(s, "reinforce") if s.watched else None
     log = reinforce(

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from sprout.common.compute import free_memory
 from sprout.common.errors import UserError
+from sprout.common.files import read_json
 from sprout.common.hashing import stable_hash
 from sprout.common.messages import Message
 from sprout.data import (
     Border,
     Packed,
+    Stream,
     check_memory,
     conversation_items,
     document_items,
     local_conversations,
     local_texts,
+    open_corpus,
     pack,
     problem_items,
+    sample,
+    text_bytes,
     train_and_validation,
     world_problems,
     world_retellings,
@@ -31,6 +38,7 @@ from sprout.data import (
 from sprout.data.gsm8k import load_gsm8k
 from sprout.data.packing import fit
 from sprout.evals import problems_for
+from sprout.optim import world
 from sprout.recipe.config import GrowConfig, Say, Session
 from sprout.tokenizer import Tokenizer, render
 from sprout.tokenizer.chat import with_tools
@@ -38,13 +46,21 @@ from sprout.world import Problem, World
 from sprout.world.skills import SKILLS
 
 RETOLD = 0.1  # share of the conversations that tell again what the documents told
+STREAM_ABOVE = 256 << 20  # bytes of text; a stage takes about 30 million characters at most from what is read whole
+SAMPLE = 16_000_000  # characters of a corpus that streams, for the tokenizer, evaluation and midtraining
+IN_MEMORY = 8_000_000  # tokens that a stage packs at most; a longer one sees them more than once
+
 
 def read_local(config: GrowConfig, say: Say) -> dict[str, Any]:
     """The user's own files, read and checked before any work begins, in splits by content."""
-    check_memory(config.text, config.chat, free_memory("cpu"))
+    streamed = streams(config)
+    check_memory(() if streamed else config.text, config.chat, free_memory("cpu"))
     border = Border(config.strict, say)
+    corpus = open_corpus(config.text, border) if streamed else None
+    texts = sample(corpus, SAMPLE, config.seed) if corpus else local_texts(config.text, border)
     local: dict[str, Any] = {
-        "texts": train_and_validation(local_texts(config.text, border)),
+        "corpus": corpus,
+        "texts": train_and_validation(texts),
         "chats": train_and_validation(local_conversations(config.chat, border)),
         "gsm8k": {},
         "dropped": border.dropped,
@@ -67,6 +83,9 @@ def read_local(config: GrowConfig, say: Say) -> dict[str, Any]:
             local["warnings"].append(
                 f"{len(train)} {name} are too few to hold any out: bits per byte are measured on what was trained on"
             )
+        elif train and kind == "texts" and corpus:
+            size = sum(map(len, train)) / 1e6
+            say(f"the text streams: {len(corpus.blocks):,} blocks; a sample of {size:.1f} million characters read, for the tokenizer")
         elif train:
             say(f"read {len(train):,} {name} to train on and {len(held_out):,} held out")
     if config.text and not (config.chat or config.tasks or config.with_world):
@@ -75,7 +94,20 @@ def read_local(config: GrowConfig, say: Say) -> dict[str, Any]:
         say(f"left out: {', '.join(f'{rule} {n:,}' for rule, n in border.dropped.items())}")
     # What the files hold: a run belongs to it.
     local["fingerprint"] = f"{stable_hash(*[stable_hash(x) for kind in ('texts', 'chats', 'gsm8k') for split, xs in sorted(local[kind].items()) for x in (split, *xs)]):016x}"  # fmt: skip
+    if corpus:
+        local["fingerprint"] = f"{stable_hash(local['fingerprint'], corpus.fingerprint):016x}"
     return local
+
+
+def streams(config: GrowConfig) -> bool:
+    """Whether the text is streamed: as asked for, else as the run was begun, else by its size and kind."""
+    if config.stream != "auto" or not config.text:
+        return config.stream == "on"
+    begun = config.run / "grow.json"
+    if begun.is_file():
+        return read_json(begun).get("streamed") == "True"
+    size, only = text_bytes(config.text)
+    return only or size > min(STREAM_ABOVE, (free_memory("cpu") or STREAM_ABOVE * 8) // 8)
 
 
 def fits(s: Session, problem: Problem) -> bool:
@@ -173,6 +205,17 @@ def conversations(s: Session, split: str, seed: int, tokens: int) -> Iterator[An
 def talks_at_all(s: Session) -> bool:
     """Whether there are conversations to learn from."""
     return bool(s.config.uses_world or s.local["chats"]["train"] or s.local["gsm8k"])
+
+
+def source(s: Session, stage: str, steps: int, rows: int, folder: Path) -> Packed | Stream:
+    """What a stage trains on: its packed rows or, where it reads nothing but text and the text streams, the stream, which
+    keeps its index in `folder`."""
+    corpus = s.local["corpus"]
+    if corpus is None or (stage != "pretrain" and talks_at_all(s)):
+        return feed(s, stage, min(steps * rows * s.config.context, IN_MEMORY))
+    mix = functools.partial(world_texts, s.world) if s.config.uses_world else None
+    seed = stable_hash(s.config.seed, stage, "train")
+    return Stream(corpus, s.tokenizer, s.config.context, rows, seed, folder / "stream.jsonl", world()[0] == 0, mix)
 
 
 def feed(s: Session, stage: str, tokens: int, split: str = "train") -> Packed:

@@ -14,6 +14,7 @@ import sprout
 from sprout.common.errors import UserError
 from sprout.common.files import read_json, write_json
 from sprout.common.hashing import stable_hash
+from sprout.data import Stream
 from sprout.data.gsm8k import check_gsm8k
 from sprout.engine import Engine, Sampling
 from sprout.evals import bits_per_byte, evaluate_skills, problems_for
@@ -23,7 +24,7 @@ from sprout.model.hf import load_hf, save_hf
 from sprout.recipe.config import STAGES, Session
 from sprout.recipe.plan import loop_config
 from sprout.recipe.samples import Samples, sample_prompts, spoken
-from sprout.recipe.sources import feed, fits
+from sprout.recipe.sources import feed, fits, source
 from sprout.tokenizer import Tokenizer
 from sprout.train import train
 from sprout.world import Problem, Reply, Verdict
@@ -41,7 +42,8 @@ def code_version() -> str:
 
 def stage_key(s: Session, stage: str) -> str:
     """What went into a stage: config, data, code, and the stages before."""
-    config = {k: v for k, v in asdict(s.config).items() if k not in ("run", "minutes", "eval_problems", "threads")}
+    left_out = ("run", "minutes", "eval_problems", "threads", "stream")  # the fingerprint knows whether text streams
+    config = {k: v for k, v in asdict(s.config).items() if k not in left_out}
     before = STAGES[: STAGES.index(stage) + 1]
     return f"{stable_hash(config, [getattr(s.plan, b) for b in before], s.tokenizer.fingerprint, s.local['fingerprint'], code_version(), stage):016x}"
 
@@ -150,17 +152,23 @@ def run_stage(s: Session, stage: str) -> None:
     steps = getattr(s.plan, stage)
     s.journal.stage(stage, steps)
     config = loop_config(s, stage, steps)
-    data = feed(s, stage, min(steps * config.rows * s.config.context, 8_000_000))
+    data = source(s, stage, steps, config.rows, checkpoint_folder(s, stage))
     made = time.perf_counter() - began
     samples = Samples(s, stage) if s.watched else None
     curve = train(
-        s.model, s.loss, data, config, checkpoint_folder(s, stage), stage, s.compute, s.say, s.journal,
+        s.model, s.gradients, data, config, checkpoint_folder(s, stage), stage, s.compute, s.say, s.journal,
         samples.now_and_then if samples else None,
     )  # fmt: skip
     if samples:
         samples.take(steps)
     tokens = steps * config.rows * s.config.context
-    record = {"steps": steps, "tokens": tokens, "curve": curve, "dropped": data.dropped, "data_seconds": made,
+    record = {"steps": steps, "tokens": tokens, "curve": curve, "dropped": dict(data.dropped), "data_seconds": made,
               "seconds": curve[-1]["seconds"] if curve else 0.0,
               "warnings": s.local["warnings"] if stage == "pretrain" else []}  # fmt: skip
+    if isinstance(data, Stream):
+        record["dropped"] |= {f"while reading: {rule}": n for rule, n in s.local["dropped"].items()}
+        record |= {"data_wait_seconds": data.waited, "data_first_wait_seconds": data.first_wait}
+        if data.waited > 0.05 * record["seconds"]:
+            s.say(f"note: {stage} waited {data.waited:.0f} of {record['seconds']:.0f} s for text: it can't be read faster from "
+                  "where it lies")  # fmt: skip
     finish(s, stage, began, record)

@@ -1,15 +1,16 @@
-"""One loop for every stage, and checkpoints that survive a kill. Read `loop.py`, then `checkpoint.py`."""
+"""One loop for every stage, and checkpoints that survive a kill. Read `loop.py`, then `checkpoint.py`;
+`native.py`, `native.c` and `step.h` are the loop's gradients once more, in C."""
 
 from sprout.train.checkpoint import Checkpoint, load_latest, save_checkpoint
-from sprout.train.loop import Interrupted, LoopConfig, LossFunction, make_loss, train
+from sprout.train.loop import Gradients, Interrupted, LoopConfig, make_gradients, train
 
 __all__ = [
     "Checkpoint",
+    "Gradients",
     "Interrupted",
     "LoopConfig",
-    "LossFunction",
     "load_latest",
-    "make_loss",
+    "make_gradients",
     "save_checkpoint",
     "train",
 ]

@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from sprout.common.compute import Compute
 from sprout.common.errors import Interrupted, UserError
-from sprout.data import Batch, Packed, batch_rows, get_batch
+from sprout.data import Batch, Packed, Resident, Source
 from sprout.journal import Journal
 from sprout.model import GPT, token_losses
 from sprout.optim import OptimConfig, Optimizer, schedule, world
+from sprout.train import native
 from sprout.train.checkpoint import Checkpoint, load_latest, save_checkpoint, save_seconds
 
 
@@ -41,20 +42,30 @@ class LoopConfig:
     log_every: int = 10
 
 
-LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+Gradients = Callable[[Batch, float], float]
 
 
-def make_loss(model: GPT, compute: Compute) -> LossFunction:
-    """The sum of nats over the counted targets of a batch, compiled where that is on. Build once, use in all stages."""
+def make_gradients(model: GPT, compute: Compute) -> Gradients:
+    """`gradients(batch, weight)` adds to the parameters' gradients those of `weight` times the sum of nats over the batch's
+    targets, and returns that sum: by the C core, or by torch, compiled where that is on. Build once, use in all stages."""
+    if compute.kernels == "c":
+        return native.CoreGradients(model, compute)
 
     def loss(ids: Tensor, segments: Tensor, targets: Tensor) -> Tensor:
         hidden = model(ids, segments)  # (B, T, C)
         return token_losses(model.logits(hidden).flatten(0, 1), targets.flatten()).sum()
 
-    return torch.compile(loss, dynamic=False) if compute.compile else loss
+    run = torch.compile(loss, dynamic=False) if compute.compile else loss
+
+    def gradients(batch: Batch, weight: float) -> float:
+        nats = run(batch.ids, batch.segments, batch.targets)
+        (nats * weight).backward()
+        return float(nats.detach().double())
+
+    return gradients
 
 
-def backward_step(loss: LossFunction, batch: Batch, micro_rows: int) -> float:
+def backward_step(gradients: Gradients, batch: Batch, micro_rows: int) -> float:
     """Gradients of the mean loss over all targets of the step, on all processes; returns that mean in nats.
 
     Every process divides by the same count, the global one over the number of processes, so that the mean of the
@@ -67,9 +78,7 @@ def backward_step(loss: LossFunction, batch: Batch, micro_rows: int) -> float:
         dist.all_reduce(count)
     for i in range(0, len(batch.ids), micro_rows):
         part = slice(i, i + micro_rows)
-        nats = loss(batch.ids[part], batch.segments[part], batch.targets[part])
-        (nats * (size / float(count))).backward()
-        totals[0] += nats.detach().double().cpu()
+        totals[0] += gradients(Batch(batch.ids[part], batch.targets[part], batch.segments[part]), size / float(count))
     if size > 1:
         dist.all_reduce(totals)
     return float(totals[0] / count)
@@ -77,8 +86,8 @@ def backward_step(loss: LossFunction, batch: Batch, micro_rows: int) -> float:
 
 def train(
     model: GPT,
-    loss: LossFunction,
-    data: Packed,
+    gradients: Gradients,
+    data: Packed | Source,
     config: LoopConfig,
     folder: Path,
     name: str,
@@ -94,6 +103,7 @@ def train(
     Interrupted after Ctrl-C with everything saved, UserError when the loss is no longer a number.
     """
     rank, size = world()
+    source = Resident(data, config.rows, config.seed) if isinstance(data, Packed) else data
     optimizer = Optimizer(model, config.optim)
     start, curve, spent = 0, [], 0.0
     if checkpoint := load_latest(folder, say):
@@ -122,9 +132,8 @@ def train(
     previous = signal.signal(signal.SIGINT, on_interrupt)
     try:
         for step in range(start, config.steps):
-            rows = batch_rows(len(data), config.rows, step, config.seed)
-            batch = get_batch(data, rows[rank::size], compute.device)
-            value = backward_step(loss, batch, config.micro_rows)
+            batch = source.batch(step, rank, size, compute.device)
+            value = backward_step(gradients, batch, config.micro_rows)
             if not math.isfinite(value):
                 raise UserError(
                     f"{name}: the loss is {value} at step {step}. The last checkpoint is intact. Lower the learning rate."
@@ -145,9 +154,11 @@ def train(
                         "seconds": seconds,
                     }
                 )
-                bar.set_postfix_str(f"loss {value:.3f}, {speed / 1000:.1f}k tokens/s", refresh=False)
+                waited = f", waited {source.waited:.1f} s for text" if source.waited >= 0.1 else ""
+                bar.set_postfix_str(f"loss {value:.3f}, {speed / 1000:.1f}k tokens/s{waited}", refresh=False)
             if journal:
-                journal.step(name, step + 1, config.steps, speed, seconds, loss=value)
+                waits = {"waited": source.waited} if source.waited else {}
+                journal.step(name, step + 1, config.steps, speed, seconds, loss=value, **waits)
             if sample:
                 sample(step + 1)
             bar.update()
@@ -158,6 +169,7 @@ def train(
                 raise Interrupted(f"{name}: saved at step {step + 1} of {config.steps}; run the same command to go on")
         save(config.steps)
     finally:
+        source.close()
         bar.close()
         signal.signal(signal.SIGINT, previous)
     return curve

@@ -1,0 +1,96 @@
+/* A body of code, BODY, once for each instruction set that this processor family knows, each with products.h before it.
+ * GCC and clang say differently that the functions of a region may use a set. */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi" /* wide vectors never cross a function that isn't inlined or of the same set */
+#endif
+
+#define PANEL 64 /* columns of a packed matrix that lie together */
+/* The left side of a product, in tiles of MR rows: A(i, k) = p[i / MR * tile + i % MR * rs + k * cs]. */
+typedef struct { const float *p; long tile, rs, cs; } Left;
+
+#if defined(__x86_64__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
+#endif
+#define ISA(name) name##_bf16
+#define VL 16
+#define MR 6
+#define NV 4
+#define PAIRS 1
+#include "products.h"
+#include BODY
+#include "done.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")
+#endif
+#define ISA(name) name##_avx512
+#define VL 16
+#define MR 6
+#define NV 4
+#define PAIRS 0
+#include "products.h"
+#include BODY
+#include "done.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define ISA(name) name##_avx2
+#define VL 8
+#define MR 6
+#define NV 2
+#define PAIRS 0
+#include "products.h"
+#include BODY
+#include "done.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+#define ISA(name) name##_plain
+#define VL 4
+#if defined(__x86_64__)
+#define MR 3 /* 16 registers; 32 elsewhere */
+#else
+#define MR 6
+#endif
+#define NV 4
+#define PAIRS 0
+#include "products.h"
+#include BODY
+#include "done.h"
+
+/* Whether this machine has the set, by its place in a list of all, the widest first. */
+static int usable(int set) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    if (set == 0) return avx512 && __builtin_cpu_supports("avx512bf16");
+    if (set == 1) return avx512;
+    if (set == 2) return avx2;
+#endif
+    return 1;
+}

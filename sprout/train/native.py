@@ -1,0 +1,70 @@
+"""The C core behind the training step, `native.c`, where the set-up could build it: what torch computes, row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from sprout.common.compute import Compute
+from sprout.common.errors import UserError
+from sprout.data import Batch
+from sprout.model import GPT
+from sprout.optim.native import instruction_set
+
+try:
+    from sprout.train import _native  # type: ignore[attr-defined]
+except ImportError:
+    _native = None
+
+MATRICES = ("q", "k", "v", "o", "gate", "up", "down")  # of a block, in the order of native.c
+
+
+class CoreGradients:
+    """`gradients(batch, weight)` of `make_gradients`, for a model on the CPU. One batch at a time; its room, of the size that
+    `room_bytes` tells, is kept from step to step."""
+
+    def __init__(self, model: GPT, compute: Compute) -> None:
+        c = model.config
+        if _native is None:
+            raise UserError("the C core of the training step was not built; a C compiler at set-up does. Take torch.")
+        if model.head is None or c.width % 16 or c.hidden % 16 or c.head_size % 32:
+            raise UserError(
+                f"the C core does models with a head of their own, width and hidden in sixteens and head size in thirty-twos; "
+                f"this one has width {c.width}, hidden {c.hidden}, head size {c.head_size}"
+                f"{', and its head is the embedding' if model.head is None else ''}. Take torch."
+            )
+        self.model, self.threads = model, compute.threads
+        self.set = instruction_set(compute.dtype)
+        self.steps: dict[int, Any] = {}  # by context
+        self.parameters: list[nn.Parameter] = [model.embed, model.head]
+        self.parameters += [getattr(block, name) for block in model.blocks for name in MATRICES]
+        self.sizes = [p.numel() for p in self.parameters]
+
+    def _step(self, context: int) -> Any:
+        if context not in self.steps:
+            c = self.model.config
+            self.steps[context] = _native.step(
+                self.set, self.threads, c.layers, c.width, c.heads, c.kv_heads, c.head_size, c.hidden, c.vocab_size,
+                context, c.eps, c.qk_gain,
+            )  # fmt: skip
+        return self.steps[context]
+
+    def __call__(self, batch: Batch, weight: float) -> float:
+        context = batch.ids.shape[1]
+        flat = torch.empty(sum(self.sizes))
+        nats = torch.empty(batch.ids.shape)
+        scales = torch.full(batch.ids.shape, weight)
+        _native.gradients(
+            self._step(context), [p.detach().numpy() for p in self.parameters],
+            self.model.cos[:context].numpy(), self.model.sin[:context].numpy(),
+            batch.ids.contiguous().numpy(), batch.targets.contiguous().numpy(), batch.segments.contiguous().numpy(),
+            scales.numpy(), nats.numpy(), flat.numpy(),
+        )  # fmt: skip
+        for p, g in zip(self.parameters, flat.split(self.sizes), strict=True):
+            if p.grad is None:
+                p.grad = g.view(p.shape)
+            else:
+                p.grad += g.view(p.shape)
+        return float(nats.double().sum())
