@@ -2,7 +2,8 @@
 
 A contender is a function of a trial that returns tokens/s, the time for reading the prompt included. All of them write
 `new` tokens behind the same prompt, always the likeliest one, with as many threads; what could not run is named, with its
-reason. Beside the speeds stands the limit: how often a second the weights could be read.
+reason. Beside the speeds stands the limit: how often a second the
+weights could be read, or multiplied, whichever is less.
 """
 
 from __future__ import annotations
@@ -229,9 +230,10 @@ def measure(
                 except Absent as why:
                     speed, note = None, f"absent: {why}"
                 rows.append({"contender": name, "size": size, "chats": chats, "tokens_per_second": speed, "ratio": None, "note": note})
-            reads = reads_per_second(4 * matrix_parameters(shape))
-            note = f"reading {4 * matrix_parameters(shape) / 1e6:.0f} MB of weights once for each token of all chats"
-            rows.append({"contender": "limit", "size": size, "chats": chats, "tokens_per_second": reads * chats, "ratio": None, "note": note})
+            weights = matrix_parameters(shape)
+            reads, products = reads_per_second(4 * weights) * chats, multiplications_per_second() / weights
+            note = f"reading {4 * weights / 1e6:.0f} MB of weights for each token of all chats" if reads < products else "multiplying"
+            rows.append({"contender": "limit", "size": size, "chats": chats, "tokens_per_second": min(reads, products), "ratio": None, "note": note})
     finally:
         torch.set_num_threads(before)
     mine = rows[0]["tokens_per_second"]
@@ -256,6 +258,16 @@ def reads_per_second(size: int) -> float:
             read()
             times.append(time.perf_counter() - start)
     return 1 / min(times)
+
+
+def multiplications_per_second() -> float:
+    """Multiplications (each with its addition) a second, as PyTorch's products of large float32 matrices reach them."""
+    a, times = torch.ones(1024, 1024), []
+    for _ in range(8):
+        start = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - start)
+    return 1024**3 / min(times)
 
 
 # ------------------------------------------------------------------------------------------------ tools

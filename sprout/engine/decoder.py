@@ -62,6 +62,8 @@ class Decoder:
             self.layers.append(Layer(qkv, block.o.detach(), gate_up, block.down.detach()))
         self.cos, self.sin = model.cos, model.sin  # (context, D)
         self.core = native.core(self, half)
+        if self.core:  # nobody else reads them, and they are as much memory again
+            self.layers = []
         # Whether the core may write several tokens at a stretch: not past a step that somebody wrote anew.
         self.writes = self.core is not None and type(self).step is Decoder.step
 

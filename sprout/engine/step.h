@@ -201,14 +201,17 @@ static int pack(Matrix *m, const float *rows, long out, long channels, int gated
 #endif
     m->panels = panels;
     for (long p = 0; p < m->count; p++)
-        for (long j = 0; j < PANEL; j++) {
-            long within = p * each + j % each;
-            const float *row = within < n ? rows + (j < each ? within : n + within) * channels : NULL;
-            for (long c = 0; c < channels; c++) {
-                float x = row ? row[c] : 0;
-                if (half) ((uint16_t *)panels)[((p * channels + c) * (PANEL / 2) + j % (PANEL / 2)) * 2 + j / (PANEL / 2)] = rounded(x);
-                else m->panels[(p * channels + c) * PANEL + j] = x;
+        for (long part = 0; part < channels; part += 64) /* so few channels at a time that they stay near for all rows */
+            for (long j = 0; j < PANEL; j++) {
+                long within = p * each + j % each, end = part + 64 < channels ? part + 64 : channels;
+                const float *row = within < n ? rows + (j < each ? within : n + within) * channels : NULL;
+                float *to = m->panels + p * channels * PANEL + j;
+                uint16_t *halves = (uint16_t *)panels + p * channels * PANEL + j % (PANEL / 2) * 2 + j / (PANEL / 2);
+                for (long c = part; c < end; c++) {
+                    float x = row ? row[c] : 0;
+                    if (half) halves[c * PANEL] = rounded(x);
+                    else to[c * PANEL] = x;
+                }
             }
-        }
     return 0;
 }
