@@ -24,6 +24,7 @@ from sprout.common.files import check_folder, read_json, write_json
 from sprout.common.processes import Place, from_first, gathered, is_first, on_first, place_of
 from sprout.common.together import Together
 from sprout.data import Border, open_corpus
+from sprout.engine import native as decoder
 from sprout.engine import toolbox_for
 from sprout.journal import Journal, NoJournal
 from sprout.model import GPT
@@ -126,7 +127,7 @@ def open_session(config: GrowConfig, compute: Compute, say: Say) -> Session:
     """Everything up to the first stage. A run folder belongs to one configuration; another is refused. Of several processes
     only the first reads and writes files, and tells the others what they need; a collective."""
     began = time.perf_counter()
-    say(compute.say() + "\n" + native.say())
+    say("\n".join((compute.say(), native.say(), decoder.say())))
     place = place_of()
     check_alike(config)
     on_first(lambda: check_folder(config.run))
