@@ -187,7 +187,7 @@ def test_a_model_trained_by_the_core_is_the_one_that_torch_trains():
 
 
 @pytest.mark.parametrize("change, why", [
-    (dict(width=40), "width"), (dict(hidden=50), "hidden"), (dict(head_size=16), "head size"), (dict(tied=True), "embedding"),
+    ({"width": 40}, "width"), ({"hidden": 50}, "hidden"), ({"head_size": 16}, "head size"), ({"tied": True}, "embedding"),
 ])  # fmt: skip
 def test_what_the_core_can_not_do_is_told(change, why):
     config = replace(GPTConfig(50, 32, 1, 32, 1, 1, 32, 48), **change)
@@ -214,6 +214,9 @@ def test_the_border_refuses_what_would_be_read_out_of_bounds():
         gradients(Batch(batch.ids, batch.targets, segments), 1.0)
     with pytest.raises(ValueError, match="bytes"):
         gradients(Batch(batch.ids, batch.targets, batch.segments[:1]), 1.0)
+    with pytest.raises(ValueError, match="longer"):
+        long = torch.zeros(1, 33, dtype=torch.int64)
+        gradients(Batch(long, long, long.int()), 1.0)
     with pytest.raises(ValueError):
         native._native.step("no such set", 1, 1, 32, 1, 1, 32, 48, 50, 32, 1e-6, 3.0)
     with pytest.raises(ValueError):

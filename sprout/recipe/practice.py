@@ -6,7 +6,10 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
+
+import torch
 
 from sprout.common.hashing import stable_hash
 from sprout.data import (
@@ -24,6 +27,7 @@ from sprout.recipe.samples import Samples
 from sprout.recipe.sources import feed, fits
 from sprout.recipe.stages import check_problem, checkpoint_folder, done, finish, take_up
 from sprout.rl import ReinforceConfig, reinforce
+from sprout.train import make_gradients
 from sprout.train.loop import backward_step
 from sprout.world import Problem
 from sprout.world.skills import SKILLS
@@ -110,6 +114,7 @@ def run_reinforce(s: Session) -> None:
     log = reinforce(
         s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say,
         rehearsal(s, s.plan.reinforce), s.journal, samples.now_and_then if samples else None,
+        make_gradients(s.model, replace(s.compute, dtype=torch.float32, compile=False)),  # lengths differ: nothing to compile
     )  # fmt: skip
     if samples:
         samples.take(s.plan.reinforce)

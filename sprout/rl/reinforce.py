@@ -19,14 +19,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sprout.common.compute import Compute
 from sprout.common.errors import Interrupted
 from sprout.common.processes import add_up, gathered, on_first
+from sprout.data import Batch
 from sprout.engine import Completion, Engine, Prompt, Sampling, Toolbox
 from sprout.journal import Journal
-from sprout.model import GPT
+from sprout.model import GPT, token_losses
 from sprout.optim import OptimConfig, Optimizer, schedule, world
-from sprout.rl.policy import advantages, policy_loss
+from sprout.rl.policy import advantages, policy_weights
 from sprout.tokenizer import Tokenizer
+from sprout.train import Gradients, make_gradients
 from sprout.train.checkpoint import Checkpoint, Pause, load_for_all, save_checkpoint, save_seconds
 from sprout.world import Problem, Verdict
 
@@ -74,20 +77,26 @@ def roll_out(
     return Rollouts(completions, torch.tensor(right, dtype=torch.float32).view(-1, config.replies))
 
 
-def token_logprobs(model: GPT, completions: Sequence[Completion], pad: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities (N, T-1) of each next token of prompt + reply, the mask (N, T-1) of those the model chose (the
-    end of turn among them), and the entropies (N, T-1), detached."""
+def as_batch(completions: Sequence[Completion], pad: int, device: torch.device) -> Batch:
+    """Prompts and replies as a batch (N, T) whose targets are the tokens that the model chose, the end of turn among them."""
     longest = max(len(c.prompt_ids) + len(c.ids) for c in completions)
     ids = torch.full((len(completions), longest), pad, dtype=torch.int64)
-    mask = torch.zeros(len(completions), longest)
+    chosen = torch.zeros(len(completions), longest, dtype=torch.bool)
+    segments = torch.zeros(len(completions), longest, dtype=torch.int32)
     for i, c in enumerate(completions):
         start, stop = len(c.prompt_ids), len(c.prompt_ids) + len(c.ids)
         ids[i, :stop] = torch.tensor(c.prompt_ids + c.ids)
-        mask[i, start:stop] = torch.tensor(c.sampled, dtype=torch.float32)
-    ids, mask = ids.to(model.embed.device), mask.to(model.embed.device)
-    logp = model.logits(model(ids[:, :-1])).float().log_softmax(-1)
-    entropy = -(logp.detach().exp() * logp.detach()).sum(-1)
-    return logp.gather(2, ids[:, 1:, None])[..., 0], mask[:, 1:], entropy
+        chosen[i, start:stop] = torch.tensor(c.sampled, dtype=torch.bool)
+        segments[i, :stop] = 1
+    targets = torch.where(chosen, ids, -1)[:, 1:]
+    return Batch(ids[:, :-1].to(device), targets.to(device), segments[:, :-1].to(device))
+
+
+@torch.no_grad()
+def token_nats(model: GPT, batch: Batch) -> Tensor:
+    """The nats (N, T) of the batch's targets under the model, 0 where there is none."""
+    logits = model.logits(model(batch.ids, batch.segments))
+    return token_losses(logits.flatten(0, 1), batch.targets.flatten()).view(batch.targets.shape)
 
 
 def reinforce(
@@ -102,14 +111,16 @@ def reinforce(
     rehearse: Callable[[int], None] | None = None,
     journal: Journal | None = None,
     sample: Callable[[int], None] | None = None,
+    gradients: Gradients | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` in place on problems from an endless iterator; go on from a checkpoint in `folder` if there is one.
     `rehearse(step)`, where given, adds the gradients of a batch of what was learned before, so that practising one thing
     does not unlearn the others (as PPO-ptx does, arXiv 2203.02155). `journal` and `sample` are for who watches, as in
-    `train`.
+    `train`; `gradients` is who computes them in float32 (torch by itself where not given).
 
-    Returns per step: reward, shares of groups all right and all wrong, mean length, share cut off, entropy, KL to the
-    beginning (nats a token), seconds. Groups all right or all wrong teach nothing and take no part in the update."""
+    Returns per step: reward, shares of groups all right and all wrong, mean length, share cut off, entropy (the mean
+    nats of what was sampled), KL to the beginning (nats a token), seconds. Groups all right or all wrong teach nothing and take no part in the update."""
+    gradients = gradients or make_gradients(model, Compute("cpu", torch.float32, False, torch.get_num_threads(), ()))
     optimizer = Optimizer(model, config.optim)
     engine = Engine(model, tokenizer, toolbox, max_batch=config.groups * config.replies)
     pad = tokenizer.specials["<|endoftext|>"]
@@ -148,16 +159,14 @@ def reinforce(
             count = torch.zeros(())
             if used:
                 chosen = [rollouts.completions[i] for i in used]
-                logprobs, mask, entropies = token_logprobs(model, chosen, pad)
+                batch = as_batch(chosen, pad, model.embed.device)
+                mask = (batch.targets >= 0).float()
                 count = mask.sum().cpu()
-            count = add_up(count).to(model.embed.device)
+            count = add_up(count)
             if used:
-                loss = policy_loss(logprobs, advantage[used].to(mask.device), mask, count)
-                (loss * (config.weight * size)).backward()  # the optimizer takes the mean over the processes
-                with torch.no_grad():
-                    old, _, _ = token_logprobs(reference, chosen, pad)
-                kls = (logprobs.detach() - old) * mask
-                sums = torch.stack([(entropies * mask).sum(), kls.sum(), mask.sum()]).cpu()
+                weights = policy_weights(advantage[used].to(mask.device), mask, count)
+                nats = gradients(batch, weights * (config.weight * size))  # the optimizer takes the mean over the processes
+                sums = torch.stack([nats.sum(), (token_nats(reference, batch) - nats).sum(), mask.sum()]).cpu()
             if rehearse:
                 rehearse(step)
             optimizer.step(schedule(step, config.steps, 2, config.steps - 2))
