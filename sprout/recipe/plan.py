@@ -19,12 +19,12 @@ from sprout.train import LoopConfig
 from sprout.train.loop import backward_step
 from sprout.world.skills import SKILLS
 
-REINFORCE_STEP = 2.7  # seconds, on two cores
+REINFORCE_STEP = 1.5  # seconds, on two cores
 
 
 def evaluation_seconds(config: GrowConfig) -> float:
     """About how long a stage's evaluation takes on two cores."""
-    return 0.0035 * config.eval_problems * (len(SKILLS) + 1) * (1 if config.uses_world else 0.2) + 4
+    return 0.0012 * config.eval_problems * (len(SKILLS) + 1) * (1 if config.uses_world else 0.2) + 4
 
 
 def loop_config(s: Session, stage: str, steps: int) -> LoopConfig:
@@ -65,7 +65,7 @@ def measure(s: Session) -> float:
 
 
 def make_plan(s: Session, began: float) -> Plan:
-    """Turn minutes into steps: what is left after evaluation and data is shared out, 11 % of all to reinforcement."""
+    """Turn minutes into steps: what is left after evaluation and data is shared out, 9 % of all to reinforcement."""
     config = s.config
     tokens_per_step = max(1, config.batch_tokens // config.context) * config.context
     if config.tokens:
@@ -77,10 +77,10 @@ def make_plan(s: Session, began: float) -> Plan:
         s.say(f"measured {speed / 1000:.1f}k tokens/s")
         total = config.minutes * 60
         evaluation = 4 * evaluation_seconds(config)
-        rl_seconds = 0.11 * total
+        rl_seconds = 0.09 * total
         left = total - (time.perf_counter() - began) - evaluation - rl_seconds - 10
-        # Making the data costs about a second per 300k tokens besides.
-        steps = max(3, int(left / (step + tokens_per_step / 300_000)))
+        # Making the data costs about a second per 600k tokens besides.
+        steps = max(3, int(left / (step + tokens_per_step / 600_000)))
         rl = max(2, int(rl_seconds / REINFORCE_STEP)) if config.rl_steps < 0 else config.rl_steps
     pretrain, finetune = max(1, round(steps * 0.08)), max(1, round(steps * 0.60))
     return Plan(pretrain, max(1, steps - pretrain - finetune), finetune, rl, speed)
