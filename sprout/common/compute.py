@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import sys
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -134,9 +135,12 @@ def decide(
             "a C compiler at set-up builds it (then: make setup). Leave the option away, or take torch."
         )
     if kernels == "auto":
-        kernels = "c" if device == "cpu" and there else "torch"
+        mac = sys.platform == "darwin"  # Apple's library multiplies on a unit of its own, which plain C doesn't reach
+        kernels = "c" if device == "cpu" and there and not mac else "torch"
         why = ("built at set-up, faster than torch and nothing to compile" if kernels == "c"
-               else "the C core was not built, a C compiler at set-up does" if device == "cpu" else f"the C core isn't for {device}")  # fmt: skip
+               else f"the C core isn't for {device}" if device != "cpu"
+               else "Apple's products are faster (not measured)" if mac
+               else "the C core was not built, a C compiler at set-up does")  # fmt: skip
         reasons.append(f"training steps by {'the C core' if kernels == 'c' else 'torch'}: {why}")
     else:
         reasons.append(f"training steps by {'the C core' if kernels == 'c' else 'torch'}: asked for")

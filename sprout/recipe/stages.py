@@ -37,7 +37,7 @@ def code_version() -> str:
     """A hash of the source that decides what a stage gives."""
     root = Path(sprout.__file__).parent
     parts = [p.read_text(encoding="utf-8") for d in ("common", "world", "tokenizer", "model", "optim", "data", "train", "engine", "rl", "recipe")
-             for p in sorted((root / d).rglob("*.py"))]  # fmt: skip
+             for p in sorted((root / d).rglob("*.[pch]*")) if p.suffix in (".py", ".c", ".h")]  # fmt: skip
     return f"{stable_hash(*parts):016x}"
 
 

@@ -37,7 +37,7 @@ class CoreGradients:
                 f"this one has width {c.width}, hidden {c.hidden}, head size {c.head_size}"
                 f"{', and its head is the embedding' if model.head is None else ''}. Take torch."
             )
-        self.model, self.threads = model, compute.threads
+        self.model, self.threads = model, min(compute.threads, 256)
         self.set = instruction_set(compute.dtype)
         self.parameters: list[nn.Parameter] = [model.embed, model.head]
         self.parameters += [getattr(block, name) for block in model.blocks for name in MATRICES]
