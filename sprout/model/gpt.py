@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sprout.model.config import GPTConfig
 from sprout.model.instinct import look_back
 from sprout.model.layers import causal_attention, gated_mlp, linear, norm, rotary_table, rotate
+from sprout.model.loss import summed_loss
 
 # Far below any row of the table, so that norming a normed table changes nothing and an export loads back as it was.
 EMBED_EPS = 1e-20
@@ -105,13 +106,21 @@ class GPT(nn.Module):
             x = block(x, cos, sin, mask)
         return norm(x, self.config.eps)
 
+    def head_product(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The two factors of the logits: hidden states (..., C) as the head takes them, and its weight (V, C)."""
+        if self.head is None:  # normed rows would give logits of size sqrt(C); Qwen3's last norm weight carries the factor
+            return hidden * self.config.width**-0.5, self.embed_table()
+        return hidden, self.head
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores (..., V) of hidden states (..., C), in the stream's dtype."""
-        if (
-            self.head is None
-        ):  # normed rows would give logits of size sqrt(C); Qwen3's last norm weight carries the factor
-            return linear(hidden * self.config.width**-0.5, self.embed_table())
-        return linear(hidden, self.head)
+        return linear(*self.head_product(hidden))
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """The sum of nats of targets (B, T) int64, -1 where there is none, after hidden states (B, T, C); the logits never
+        exist whole. The plain way: `token_losses(model.logits(hidden)...).sum()`."""
+        x, weight = self.head_product(hidden)
+        return summed_loss(x.flatten(0, -2), weight, targets.flatten())
 
     def embed_table(self) -> Tensor:
         """The embedding table as it is used: each row normed, (V, C) float32."""

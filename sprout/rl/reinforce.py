@@ -22,6 +22,7 @@ from sprout.common.errors import Interrupted
 from sprout.engine import Completion, Engine, Prompt, Sampling, Toolbox
 from sprout.journal import Journal
 from sprout.model import GPT
+from sprout.model.loss import target_logprobs
 from sprout.optim import OptimConfig, Optimizer, schedule, world
 from sprout.optim.exchange import mean_scalar
 from sprout.rl.policy import advantages, policy_loss
@@ -84,9 +85,9 @@ def token_logprobs(model: GPT, completions: Sequence[Completion], pad: int) -> t
         ids[i, :stop] = torch.tensor(c.prompt_ids + c.ids)
         mask[i, start:stop] = torch.tensor(c.sampled, dtype=torch.float32)
     ids, mask = ids.to(model.embed.device), mask.to(model.embed.device)
-    logp = model.logits(model(ids[:, :-1])).float().log_softmax(-1)
-    entropy = -(logp.detach().exp() * logp.detach()).sum(-1)
-    return logp.gather(2, ids[:, 1:, None])[..., 0], mask[:, 1:], entropy
+    hidden, weight = model.head_product(model(ids[:, :-1]).flatten(0, 1))
+    logprobs, entropy = target_logprobs(hidden, weight, ids[:, 1:].flatten())
+    return logprobs.view(len(ids), -1), mask[:, 1:], entropy.view(len(ids), -1)
 
 
 def reinforce(

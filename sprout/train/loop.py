@@ -21,7 +21,7 @@ from sprout.common.compute import Compute
 from sprout.common.errors import Interrupted, UserError
 from sprout.data import Batch, Packed, Resident, Source
 from sprout.journal import Journal
-from sprout.model import GPT, token_losses
+from sprout.model import GPT
 from sprout.optim import OptimConfig, Optimizer, schedule, world
 from sprout.train import native
 from sprout.train.checkpoint import Checkpoint, load_latest, save_checkpoint, save_seconds
@@ -52,8 +52,7 @@ def make_gradients(model: GPT, compute: Compute) -> Gradients:
         return native.CoreGradients(model, compute)
 
     def loss(ids: Tensor, segments: Tensor, targets: Tensor) -> Tensor:
-        hidden = model(ids, segments)  # (B, T, C)
-        return token_losses(model.logits(hidden).flatten(0, 1), targets.flatten()).sum()
+        return model.loss(model(ids, segments), targets)
 
     run = torch.compile(loss, dynamic=False) if compute.compile else loss
 
