@@ -26,6 +26,7 @@ class Compute:
     threads: int
     reasons: tuple[str, ...]
     kernels: str = "torch"  # who computes gradients and updates: "c", our C core, or "torch"
+    attention: str = "plain"  # of the torch path: written out, or PyTorch's "sdpa" or "flex"
 
     def say(self) -> str:
         return "\n".join(self.reasons)
@@ -83,7 +84,18 @@ def _built(name: str) -> bool:
         return False
 
 
-def decide(device: str = "auto", compile: str = "auto", threads: int = 0, kernels: str = "auto") -> Compute:
+def _attention(device: str, compiled: bool) -> tuple[str, str]:
+    """How the torch path computes attention on this device, and why. On CUDA none was run yet."""
+    if device != "cuda":
+        return "plain", "written out; on the CPU the compiler fuses mask and softmax" if device == "cpu" else "written out; SDPA isn't tried on MPS"
+    if compiled:
+        return "flex", "PyTorch's FlexAttention, which leaves out blocks of other documents"
+    return "sdpa", "PyTorch's SDPA with a mask; FlexAttention wants torch.compile"
+
+
+def decide(
+    device: str = "auto", compile: str = "auto", threads: int = 0, kernels: str = "auto", attention: str = "auto"
+) -> Compute:
     """Choose for this machine; each argument overrides a choice ('auto' or 0 leaves it to us)."""
     reasons = []
     usable = [d for d, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())) if there]
@@ -137,8 +149,17 @@ def decide(device: str = "auto", compile: str = "auto", threads: int = 0, kernel
     else:
         use = compile == "on"
         reasons.append(f"torch.compile {compile}: asked for")
+    if kernels == "torch":
+        if attention == "flex" and not use:
+            raise UserError("attention is 'flex', which is slow without torch.compile; take --compile on, or --attention sdpa.")
+        if attention == "flex" and device == "cpu":
+            raise UserError("attention is 'flex', which PyTorch does not differentiate on the CPU; take plain or sdpa.")
+        how, why = _attention(device, use) if attention == "auto" else (attention, "asked for")
+        reasons.append(f"attention by {how}: {why}")
+    else:
+        how = "plain"
     reasons.append(f"{threads} threads")
-    return Compute(device, dtype, use, threads, tuple(reasons), kernels)
+    return Compute(device, dtype, use, threads, tuple(reasons), kernels, how)
 
 
 def apply(compute: Compute) -> None:

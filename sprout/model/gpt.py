@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from sprout.model.attention import attend, make_mask
 from sprout.model.config import GPTConfig
 from sprout.model.instinct import look_back
-from sprout.model.layers import causal_attention, gated_mlp, linear, norm, rotary_table, rotate
+from sprout.model.layers import gated_mlp, linear, norm, rotary_table, rotate
 from sprout.model.loss import summed_loss
 
 # Far below any row of the table, so that norming a normed table changes nothing and an export loads back as it was.
@@ -46,9 +50,9 @@ class Block(nn.Module):
         x = x + linear(mixed.flatten(2), self.o)
         return x + gated_mlp(norm(x, self.config.eps), self.gate, self.up, self.down)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Any, kind: str = "plain") -> Tensor:
         q, k, v = self.qkv(x, cos, sin)
-        return self.finish(x, causal_attention(q, k, v, mask))
+        return self.finish(x, attend(kind, q, k, v, mask))
 
 
 class GPT(nn.Module):
@@ -61,6 +65,8 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.dtype = torch.float32
+        self.attention = "plain"  # one of attention.KINDS
+        self.recompute = False  # keep only the stream between blocks, and run each again on the way back (arXiv 1604.06174)
         self.embed = nn.Parameter(torch.empty(config.vocab_size, config.width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.head = None if config.tied else nn.Parameter(torch.empty(config.vocab_size, config.width))
@@ -97,13 +103,16 @@ class GPT(nn.Module):
         """Final hidden states (B, T, C) of ids (B, T) int64. With segments (B, T) int, a token sees only earlier
         tokens of its own segment."""
         T = ids.shape[1]
-        mask = torch.ones(T, T, dtype=torch.bool, device=ids.device).tril()[None]  # (1, T, T)
-        if segments is not None:
-            mask = mask & (segments[:, :, None] == segments[:, None, :])  # (B, T, T)
+        # FlexAttention that isn't compiled is slower than the plain way.
+        kind = "sdpa" if self.attention == "flex" and not torch.compiler.is_compiling() else self.attention
+        mask = make_mask(kind, segments, ids)
         x = self.embedded(ids)
         cos, sin = self.cos[None, :T, None].to(x.dtype), self.sin[None, :T, None].to(x.dtype)  # (1, T, 1, D)
         for block in self.blocks:
-            x = block(x, cos, sin, mask)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, cos, sin, mask, kind, use_reentrant=False)
+            else:
+                x = block(x, cos, sin, mask, kind)
         return norm(x, self.config.eps)
 
     def head_product(self, hidden: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,7 @@ class CoreGradients:
             c = self.model.config
             self.steps[context] = _native.step(
                 self.set, self.threads, c.layers, c.width, c.heads, c.kv_heads, c.head_size, c.hidden, c.vocab_size,
-                context, c.eps, c.qk_gain,
+                context, self.model.recompute, c.eps, c.qk_gain,
             )  # fmt: skip
         return self.steps[context]
 
