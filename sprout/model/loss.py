@@ -18,6 +18,18 @@ from torch.utils.checkpoint import checkpoint
 CHUNK = 2048  # tokens whose logits exist at once: enough rows to keep a matrix product busy
 
 
+def _chunk(h: Tensor, w: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Nats of targets (n,), summed, and the gradients of h (n, C) and of w (V, C), the latter in float32."""
+    logits = F.linear(h, w).float()  # (n, V); from here on in place
+    counted, at = targets >= 0, targets.clamp(min=0)[:, None]
+    logsum = logits.logsumexp(-1, keepdim=True)
+    nats = ((logsum - logits.gather(1, at))[:, 0] * counted).sum()
+    # The gradient of cross-entropy: what is believed minus what is.
+    logits.sub_(logsum).exp_().scatter_add_(1, at, logits.new_full((1, 1), -1.0).expand(at.shape)).mul_(counted[:, None])
+    wrong = logits.to(w.dtype)
+    return nats, wrong @ w, (wrong.T @ h).float()
+
+
 class _Nats(torch.autograd.Function):
     """The sum of nats, with both gradients made on the way there."""
 
@@ -28,15 +40,10 @@ class _Nats(torch.autograd.Function):
         d_weight = torch.zeros(weight.shape, device=weight.device)
         d_hidden = []
         for h, target in zip(hidden.split(chunk), targets.split(chunk), strict=True):
-            logits = F.linear(h, w).float()  # (n, V)
-            counted, at = target >= 0, target.clamp(min=0)[:, None]
-            logsum = logits.logsumexp(-1, keepdim=True)
-            total = total + ((logsum - logits.gather(1, at))[:, 0] * counted).sum()
-            # The gradient of cross-entropy: what is believed minus what is.
-            wrong = (logits - logsum).exp()
-            wrong = (wrong.scatter_add(1, at, wrong.new_full((1, 1), -1.0).expand(at.shape)) * counted[:, None]).to(w.dtype)
-            d_hidden.append(wrong @ w)
-            d_weight += (wrong.T @ h).float()
+            nats, d_h, d_w = _chunk(h, w, target)
+            total += nats
+            d_weight += d_w
+            d_hidden.append(d_h)
         ctx.save_for_backward(torch.cat(d_hidden), d_weight.to(weight.dtype))
         return total
 
