@@ -22,7 +22,7 @@ from sprout.common.files import check_folder, read_json, write_json
 from sprout.engine import toolbox_for
 from sprout.journal import Journal
 from sprout.model import GPT
-from sprout.model.count import parameters, training_bytes
+from sprout.model.count import parameters
 from sprout.model.dial import dial
 from sprout.recipe import (
     REINFORCE_STEP,
@@ -43,6 +43,7 @@ from sprout.recipe import (
 from sprout.report import build_report
 from sprout.tokenizer import native
 from sprout.train import make_gradients
+from sprout.train.memory import fitting
 from sprout.watch import Page, check_port
 from sprout.world import build_world
 
@@ -97,20 +98,18 @@ def run_single(stage: str, config: GrowConfig) -> int:
 def open_session(config: GrowConfig, say: Say) -> Session:
     """Everything up to the first stage. A run folder belongs to one configuration; another is refused."""
     began = time.perf_counter()
-    compute = decide(config.device, config.compile, config.threads, config.kernels)
+    compute = decide(config.device, config.compile, config.threads, config.kernels, config.attention)
     apply(compute)
     say(compute.say() + "\n" + native.say())
     check_folder(config.run)
     shape = dial(config.depth, config.vocab_size, config.context, config.tokens or None, config.batch_tokens).shape
     rows = max(1, config.batch_tokens // config.context)
-    need, free = training_bytes(shape, min(rows, 32) * config.context), free_memory(compute.device)
-    if free is not None and need > free:
-        raise UserError(
-            f"a model of depth {config.depth} ({parameters(shape):,} parameters) takes at least {need / 1e9:.1f} GB to train, "
-            f"and {free / 1e9:.1f} GB are free; take a smaller --depth, --vocab-size or --context, or close other programs."
-        )
+    planning = not config.tokens and not (config.run / "plan.json").is_file()
+    recompute, line = fitting(shape, compute, rows, config.recompute, free_memory(compute.device), planning)
+    say(line)
     local = read_local(config, say)
-    ours = {k: str(v) for k, v in asdict(config).items() if k not in ("run", "threads", "eval_problems", "stream")}
+    free_to_change = ("run", "threads", "eval_problems", "stream", "recompute", "attention")
+    ours = {k: str(v) for k, v in asdict(config).items() if k not in free_to_change}
     if config.text or config.chat or config.tasks:
         ours["data"] = local["fingerprint"]
     path = config.run / "grow.json"
@@ -129,7 +128,7 @@ def open_session(config: GrowConfig, say: Say) -> Session:
         )
     d = dial(config.depth, tokenizer.vocab_size, config.context, config.tokens or None, config.batch_tokens)
     model = GPT(d.shape, config.seed).to(compute.device)
-    model.dtype = compute.dtype
+    model.dtype, model.attention, model.recompute = compute.dtype, compute.attention, recompute
     s = Session(config, compute, world, tokenizer, d, model, make_gradients(model, compute), toolbox_for(world if config.uses_world else None),
                 Plan(0, 0, 0, 0, 0.0), say, local, Journal(config.run / "live.jsonl", say, fresh=not theirs))  # fmt: skip
     check_lengths(s)

@@ -3,15 +3,16 @@ is worked out from what each operation keeps for the way back, and measured (LOG
 
 from __future__ import annotations
 
-import torch
-
 from sprout.common.compute import Compute
+from sprout.common.errors import UserError
 from sprout.model import GPTConfig
 from sprout.model.count import parameters
 from sprout.model.dial import matrix_parameters, round_up
 
-BLOCK, CHUNK, PANEL = 64, 128, 64  # as in native.c
-POINTERS = 3 * 8 + 22 * 8 + 64  # not worth an exact count: tables of pointers, one a layer
+BLOCK, CHUNK = 64, 128  # as in native.c
+HEAD = 2048  # loss.CHUNK
+EAGER, COMPILED = 1.5, 0.8
+REST = 2 << 20  # small things: the batch, tables of pointers, what malloc rounds up
 
 
 def core_bytes(shape: GPTConfig, threads: int, context: int, recompute: bool = False) -> int:
@@ -36,3 +37,60 @@ def optimizer_bytes(shape: GPTConfig) -> int:
     table = shape.vocab_size * shape.width
     inside = matrix_parameters(shape) - table
     return 4 * inside + 8 * (parameters(shape) - inside)
+
+
+def kept_bytes(shape: GPTConfig, bytes_per_value: int, context: int, attention: str = "plain") -> float:
+    """What torch keeps of one token in one layer for the way back, not compiled: the inputs of the products, the norms,
+    the gate, the scores of its attention (those of 5 in 8 keys, see `causal_attention`) where it is written out."""
+    C, D, F, H, K = shape.width, shape.head_size, shape.hidden, shape.heads, shape.kv_heads
+    W, J, size = H * D, (H + 2 * K) * D, bytes_per_value
+    keys = 2 * K * D if K == 1 else 6 * K * D  # several key heads are copied for each block of queries
+    if attention != "plain":
+        keys = 2 * W  # one copy for each head
+    total = size * (4 * C + J + 2 * W + keys + 4 * F) + 184
+    if size < 4:  # norms are computed in float32
+        total += 4 * (2 * C + W + K * D)
+    return total + (0.625 * H * context * (4 if size == 4 else 4 + size) if attention == "plain" else 0)
+
+
+def training_bytes(shape: GPTConfig, compute: Compute, rows: int, recompute: bool = False, planning: bool = False) -> int:
+    """The most memory that training takes at a time, beyond the libraries: steps of `rows` rows of the model's context, 32
+    of them at a time, and checkpoints. `planning`: with the copy of the weights that measuring the speed keeps.
+
+    By the C core it is right within a tenth (LOG.md); by torch on a CPU it is a rough one, on a GPU it was not tried."""
+    weights, state, T = 4 * parameters(shape), optimizer_bytes(shape), shape.context
+    copy = weights if planning else 0
+    written = 2 * state  # a checkpoint's tensors as bytes, and the file made of them; the gradients are gone by then
+    if compute.kernels == "c":
+        held = weights + state + core_bytes(shape, compute.threads, T, recompute)
+        return held + max(copy + weights * (1 if rows <= 32 else 2), written) + REST
+    size = compute.dtype.itemsize
+    tokens = min(rows, 32) * T
+    layer = kept_bytes(shape, size, T, compute.attention) * tokens
+    stream = shape.width * size * tokens
+    inside = layer + shape.layers * stream if recompute else shape.layers * layer
+    head = min(tokens, HEAD) * shape.vocab_size * (8 + size) + 4 * shape.vocab_size * shape.width * 2
+    inside = inside * (COMPILED if compute.compile else EAGER) + head
+    on_device = weights + state + copy + weights + int(inside) + weights * size // 4
+    return max(on_device, weights + state + (written if compute.device == "cpu" else 0)) + REST
+
+
+def fitting(shape: GPTConfig, compute: Compute, rows: int, asked: str, free: int | None, planning: bool) -> tuple[bool, str]:
+    """Whether layers are to be recomputed on the way back (`asked`: on, off, or auto, which does it where it would not fit
+    otherwise), and a line that says what training will take. Raises UserError where it takes more than is free."""
+    recompute = asked == "on"
+    need = training_bytes(shape, compute, rows, recompute, planning)
+    if asked == "auto" and free is not None and need > free:
+        recompute, need = True, training_bytes(shape, compute, rows, True, planning)
+    of = f" of {free / 1e9:.1f} GB free" if free is not None else ""
+    if free is not None and need > free:
+        fewer = "fewer --threads (each has room of its own), " if compute.kernels == "c" and compute.threads > 1 else ""
+        again = "--recompute on, " if asked == "off" else ""
+        smaller = "" if compute.kernels == "c" else "--batch-tokens, "
+        raise UserError(
+            f"a model of depth {shape.layers} ({parameters(shape):,} parameters) takes about {need / 1e9:.1f} GB to train, "
+            f"and {free / 1e9:.1f} GB are free. Take {again}{fewer}a smaller --depth, {smaller}--context or --vocab-size, "
+            "or close other programs."
+        )
+    how = "; layers are computed again on the way back, " + ("as asked" if asked == "on" else "to fit") if recompute else ""
+    return recompute, f"training takes about {need / 1e9:.2f} GB{of}{how}"
