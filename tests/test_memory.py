@@ -89,6 +89,19 @@ def test_a_preset_takes_what_was_told(depth: int, threads: int, recompute: str) 
     assert told == pytest.approx(json.loads(out.stdout)["save"], rel=0.15)
 
 
+@SLOW
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the system doesn't tell how much memory was taken at most")
+@pytest.mark.parametrize("depth, rows, recompute, dtype", [(2, 16, "off", "float32"), (4, 8, "off", "float32"), (4, 16, "off", "float32"),
+                                                           (4, 16, "on", "float32"), (4, 16, "off", "bfloat16")])  # fmt: skip
+def test_torch_takes_what_was_told(depth: int, rows: int, recompute: str, dtype: str) -> None:
+    worker = Path(__file__).parent / "memory_worker.py"
+    asked = [depth, "torch", 1, recompute, dtype, "off", rows, WORDS, CONTEXT]
+    out = subprocess.run([sys.executable, str(worker), *map(str, asked)], capture_output=True, text=True, check=True, timeout=300)
+    compute = Compute("cpu", getattr(torch, dtype), False, 1, ())
+    told = training_bytes(shape_of(depth, WORDS, CONTEXT), compute, rows, recompute == "on")
+    assert told == pytest.approx(json.loads(out.stdout)["save"], rel=0.15)
+
+
 def test_what_does_not_fit_is_refused_and_what_can_be_made_to_fit_is() -> None:
     shape = shape_of(6, WORDS, CONTEXT)
     need, less = (training_bytes(shape, by_core(), 16, again) for again in (False, True))
@@ -105,6 +118,10 @@ def test_what_does_not_fit_is_refused_and_what_can_be_made_to_fit_is() -> None:
     by_torch = Compute("cpu", torch.float32, False, 2, ())
     with pytest.raises(UserError, match="--batch-tokens"):
         fitting(shape, by_torch, 16, "auto", 100_000_000, False)
+    compiled = Compute("cpu", torch.float32, True, 2, ())
+    assert "may not fit" in fitting(shape, compiled, 16, "auto", 100_000_000, False)[1]  # told from above: no reason to refuse
+    with pytest.raises(UserError, match="are free"):
+        fitting(shape, compiled, 16, "auto", 20_000_000, False)
     for compute in (by_core(), by_torch):
         assert training_bytes(shape, compute, 16, planning=True) >= training_bytes(shape, compute, 16)
     assert training_bytes(shape, by_torch, 16) > training_bytes(shape, by_torch, 8) > training_bytes(shape, by_torch, 8, True)
