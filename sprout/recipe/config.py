@@ -67,8 +67,8 @@ class GrowConfig:
     attention: str = "auto"
     """how torch computes attention: plain (written out), sdpa, flex (FlexAttention, on GPUs), or auto"""
     recompute: str = "auto"
-    """on, off or auto: whether a layer is computed again on the way back instead of kept, which takes less memory and a
-    quarter to a third more time; auto does so where it would not fit otherwise"""
+    """on, off or auto: whether a layer is computed again on the way back instead of kept: less memory, a tenth more time (by
+    the C core, at depth 4); auto does so where it would not fit otherwise"""
     threads: int = 0
     """0 takes all cores that are free to us"""
     strict: bool = False
