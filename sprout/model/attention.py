@@ -48,6 +48,8 @@ def attend(kind: str, q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:
     if kind == "flex":
         from torch.nn.attention.flex_attention import flex_attention
 
+        # Compiled for a CPU, PyTorch 2.13 reads tensors with gaps wrongly: all numbers of the whole model were off.
+        q, k, v = (x.contiguous() for x in (q, k, v))
         mixed = flex_attention(q, k, v, block_mask=mask, enable_gqa=groups > 1)
     else:
         # Not every backend of SDPA lets heads share keys (enable_gqa); copies of them are small beside the scores saved.
