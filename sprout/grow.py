@@ -28,7 +28,7 @@ from sprout.engine import native as decoder
 from sprout.engine import toolbox_for
 from sprout.journal import Journal, NoJournal
 from sprout.model import GPT
-from sprout.model.count import parameters, training_bytes
+from sprout.model.count import parameters
 from sprout.model.dial import dial
 from sprout.recipe import (
     REINFORCE_STEP,
@@ -50,6 +50,7 @@ from sprout.recipe import (
 from sprout.report import build_report
 from sprout.tokenizer import Tokenizer, native
 from sprout.train import make_gradients
+from sprout.train.memory import fitting
 from sprout.watch import Page, check_port
 from sprout.world import World, build_world
 
@@ -106,7 +107,7 @@ def opened(config: GrowConfig) -> Iterator[tuple[Session, Together]]:
     place = place_of()
     say: Say = print if place.rank == 0 else lambda text: None
     with Together(place, lambda: how_to_go_on(config.run, place)) as together:
-        compute = decide(config.device, config.compile, config.threads, config.kernels, place)
+        compute = decide(config.device, config.compile, config.threads, config.kernels, config.attention, place)
         apply(compute)
         together.join(compute.backend)
         s = open_session(config, agree(compute), say)
@@ -133,14 +134,12 @@ def open_session(config: GrowConfig, compute: Compute, say: Say) -> Session:
     on_first(lambda: check_folder(config.run))
     shape = dial(config.depth, config.vocab_size, config.context, config.tokens or None, config.batch_tokens).shape
     rows = -(-max(1, config.batch_tokens // config.context) // place.size)
-    need, free = training_bytes(shape, min(rows, 32) * config.context), free_memory(compute.device)
-    need *= 1 if compute.device == "cuda" else place.local_size
-    if free is not None and need > free:
-        each = f", {place.local_size} processes together," if place.local_size > 1 and compute.device != "cuda" else ""
-        raise UserError(
-            f"a model of depth {config.depth} ({parameters(shape):,} parameters) takes{each} at least {need / 1e9:.1f} GB to train, "
-            f"and {free / 1e9:.1f} GB are free; take a smaller --depth, --vocab-size or --context, or close other programs."
-        )
+    planning = from_first(not config.tokens and not (config.run / "plan.json").is_file())
+    free = free_memory(compute.device)
+    if free is not None and compute.device != "cuda":
+        free //= place.local_size
+    recompute, line = fitting(shape, compute, rows, config.recompute, free, planning)
+    say(line)
     world = build_world(config.world)
     kept: list[Begun] = []
 
@@ -152,7 +151,7 @@ def open_session(config: GrowConfig, compute: Compute, say: Say) -> Session:
     begun = kept[0] if kept else begun.with_corpus(config)
     d = dial(config.depth, begun.tokenizer.vocab_size, config.context, config.tokens or None, config.batch_tokens)
     model = GPT(d.shape, config.seed).to(compute.device)
-    model.dtype = compute.dtype
+    model.dtype, model.attention, model.recompute = compute.dtype, compute.attention, recompute
     journal = (Journal if is_first() else NoJournal)(config.run / "live.jsonl", say, fresh=not begun.before)
     s = Session(config, compute, world, begun.tokenizer, d, model, make_gradients(model, compute), toolbox_for(world if config.uses_world else None),
                 begun.plan or Plan(0, 0, 0, 0, 0.0), say, begun.local, journal)  # fmt: skip
@@ -211,7 +210,8 @@ class Begun:
 def read_run(config: GrowConfig, world: World, say: Say) -> Begun:
     """Read the user's files and the run's folder, and learn the tokenizer where there is none."""
     local = read_local(config, say)
-    ours = {k: str(v) for k, v in asdict(config).items() if k not in ("run", "threads", "eval_problems", "stream")}
+    free_to_change = ("run", "threads", "eval_problems", "stream", "recompute", "attention")
+    ours = {k: str(v) for k, v in asdict(config).items() if k not in free_to_change}
     if config.text or config.chat or config.tasks:
         ours["data"] = local["fingerprint"]
     path = config.run / "grow.json"

@@ -218,9 +218,9 @@ def test_the_border_refuses_what_would_be_read_out_of_bounds():
         long = torch.zeros(1, 33, dtype=torch.int64)
         gradients(Batch(long, long, long.int()), 1.0)
     with pytest.raises(ValueError):
-        native._native.step("no such set", 1, 1, 32, 1, 1, 32, 48, 50, 32, 1e-6, 3.0)
+        native._native.step("no such set", 1, 1, 32, 1, 1, 32, 48, 50, 32, 0, 1e-6, 3.0)
     with pytest.raises(ValueError):
-        native._native.step(SETS[-1], 0, 1, 32, 1, 1, 32, 48, 50, 32, 1e-6, 3.0)
+        native._native.step(SETS[-1], 0, 1, 32, 1, 1, 32, 48, 50, 32, 0, 1e-6, 3.0)
 
 
 def test_the_choice_is_told_and_can_be_overridden():

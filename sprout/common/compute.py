@@ -31,6 +31,7 @@ class Compute:
     backend: str = ""  # of torch.distributed, where there are several processes
     interface: str = ""  # of the network, where there are several hosts
     gpu: int = 0  # which of this host's, on cuda
+    attention: str = "plain"  # of the torch path: written out, or PyTorch's "sdpa" or "flex"
 
     def say(self) -> str:
         return "\n".join(self.reasons)
@@ -57,15 +58,19 @@ def free_memory(device: str) -> int | None:
     return min(free, default=None)
 
 
-def _product_rate(dtype: torch.dtype) -> float:
-    """Operations a second of a matrix product that fits the cache; the best of some tries, a few milliseconds in all."""
-    n, best = 512, float("inf")
-    x, y = torch.ones(n, n, dtype=dtype), torch.ones(n, n, dtype=dtype)
-    for _ in range(7):
-        began = time.perf_counter()
-        torch.mm(x, y)
-        best = min(best, time.perf_counter() - began)
-    return 2 * n**3 / best
+def _times_as_fast() -> float:
+    """How many times as fast this CPU multiplies bfloat16 matrices as float32 ones, in a few dozen milliseconds: on one core,
+    in turns, the best of each, so that whatever else runs here has no say."""
+    threads, n, best = torch.get_num_threads(), 256, {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+    torch.set_num_threads(1)
+    pairs = {dtype: (torch.ones(n, n, dtype=dtype), torch.ones(n, n, dtype=dtype)) for dtype in best}
+    for _ in range(40):
+        for dtype, (x, y) in pairs.items():
+            began = time.perf_counter()
+            torch.mm(x, y)
+            best[dtype] = min(best[dtype], time.perf_counter() - began)
+    torch.set_num_threads(threads)
+    return best[torch.float32] / best[torch.bfloat16]
 
 
 def _cpu_dtype() -> tuple[torch.dtype, str]:
@@ -74,7 +79,7 @@ def _cpu_dtype() -> tuple[torch.dtype, str]:
     capability = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     if not (capability and capability()):
         return torch.float32, "float32 activations: no native bfloat16 here"
-    ratio = _product_rate(torch.bfloat16) / _product_rate(torch.float32)
+    ratio = _times_as_fast()
     if ratio > 1.2:  # below that, converting costs more than it saves
         return torch.bfloat16, f"bfloat16 activations: this CPU multiplies them {ratio:.1f} times as fast as float32"
     return torch.float32, f"float32 activations: this CPU multiplies bfloat16 {ratio:.1f} times as fast"
@@ -88,8 +93,18 @@ def _built(name: str) -> bool:
         return False
 
 
+def _attention(device: str, compiled: bool) -> tuple[str, str]:
+    """How the torch path computes attention on this device, and why. On CUDA none was run yet."""
+    if device != "cuda":
+        return "plain", "written out; on the CPU the compiler fuses mask and softmax" if device == "cpu" else "written out; SDPA isn't tried on MPS"
+    if compiled:
+        return "flex", "PyTorch's FlexAttention, which leaves out blocks of other documents"
+    return "sdpa", "PyTorch's SDPA with a mask; FlexAttention wants torch.compile"
+
+
 def decide(
-    device: str = "auto", compile: str = "auto", threads: int = 0, kernels: str = "auto", place: Place | None = None
+    device: str = "auto", compile: str = "auto", threads: int = 0, kernels: str = "auto", attention: str = "auto",
+    place: Place | None = None,
 ) -> Compute:
     """Choose for this machine; each argument overrides a choice ('auto' or 0 leaves it to us). `place` says which of
     several processes this is. Raises UserError for what isn't usable here."""
@@ -163,8 +178,17 @@ def decide(
     else:
         use = compile == "on"
         reasons.append(f"torch.compile {compile}: asked for")
+    if kernels == "torch":
+        if attention == "flex" and not use:
+            raise UserError("attention is 'flex', which is slow without torch.compile; take --compile on, or --attention sdpa.")
+        if attention == "flex" and device == "cpu":
+            raise UserError("attention is 'flex', which PyTorch does not differentiate on the CPU; take plain or sdpa.")
+        how, why = _attention(device, use) if attention == "auto" else (attention, "asked for")
+        reasons.append(f"attention by {how}: {why}")
+    else:
+        how = "plain"
     reasons.append(f"{threads} threads{shared}")
-    return Compute(device, dtype, use, threads, tuple(reasons), kernels, backend, interface, place.local_rank)
+    return Compute(device, dtype, use, threads, tuple(reasons), kernels, backend, interface, place.local_rank, how)
 
 
 def agree(compute: Compute) -> Compute:

@@ -9,7 +9,8 @@ import torch
 
 from sprout.common.processes import add_up, world
 from sprout.data import Packed, get_batch
-from sprout.model import GPT, token_losses
+from sprout.model import GPT
+from sprout.model.loss import target_logprobs
 from sprout.tokenizer import Tokenizer
 
 
@@ -22,8 +23,9 @@ def bits_per_byte(model: GPT, data: Packed, tokenizer: Tokenizer, rows: int = 16
     nats, spelled = 0.0, 0
     for start in range(rank * rows, len(data), size * rows):
         batch = get_batch(data, np.arange(start, min(start + rows, len(data))), str(model.embed.device))
-        losses = token_losses(model.logits(model(batch.ids, batch.segments)).flatten(0, 1), batch.targets.flatten())
-        nats += float(losses.double().sum())
-        spelled += int(lengths[batch.targets[batch.targets >= 0].cpu().numpy()].sum())
+        counted = batch.targets >= 0
+        hidden, weight = model.head_product(model(batch.ids, batch.segments)[counted])
+        nats -= float(target_logprobs(hidden, weight, batch.targets[counted])[0].double().sum())
+        spelled += int(lengths[batch.targets[counted].cpu().numpy()].sum())
     nats, spelled = add_up(torch.tensor([nats, spelled], dtype=torch.float64)).tolist()
     return nats / log(2) / max(1, spelled)

@@ -24,11 +24,3 @@ def flops_per_token(shape: GPTConfig, context: int | None = None, training: bool
 def cache_bytes_per_token(shape: GPTConfig, bytes_per_value: int = 4) -> int:
     """Bytes of keys and values that one more token adds to the cache."""
     return 2 * shape.layers * shape.kv_heads * shape.head_size * bytes_per_value
-
-
-def training_bytes(shape: GPTConfig, tokens: int) -> int:
-    """Bytes that training takes at least, with `tokens` tokens at a time: float32 weights, gradients and two of the
-    optimizer's numbers for each; logits in half and in full precision and their gradient; and per layer what backward
-    needs again. An estimate from below: what it says will not fit does not."""
-    per_token = shape.vocab_size * 8 + shape.layers * (8 * shape.width + 3 * shape.hidden) * 2
-    return 16 * parameters(shape) + tokens * per_token

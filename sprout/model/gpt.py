@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from sprout.model.attention import attend, make_mask
 from sprout.model.config import GPTConfig
 from sprout.model.instinct import look_back
-from sprout.model.layers import causal_attention, gated_mlp, linear, norm, rotary_table, rotate
+from sprout.model.layers import gated_mlp, linear, norm, rotary_table, rotate
+from sprout.model.loss import scaled_loss
 
 # Far below any row of the table, so that norming a normed table changes nothing and an export loads back as it was.
 EMBED_EPS = 1e-20
@@ -45,9 +50,9 @@ class Block(nn.Module):
         x = x + linear(mixed.flatten(2), self.o)
         return x + gated_mlp(norm(x, self.config.eps), self.gate, self.up, self.down)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Any, kind: str = "plain") -> Tensor:
         q, k, v = self.qkv(x, cos, sin)
-        return self.finish(x, causal_attention(q, k, v, mask))
+        return self.finish(x, attend(kind, q, k, v, mask))
 
 
 class GPT(nn.Module):
@@ -60,6 +65,8 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.dtype = torch.float32
+        self.attention = "plain"  # one of attention.KINDS
+        self.recompute = False  # keep only the stream between blocks, and run each again on the way back (arXiv 1604.06174)
         self.embed = nn.Parameter(torch.empty(config.vocab_size, config.width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.head = None if config.tied else nn.Parameter(torch.empty(config.vocab_size, config.width))
@@ -96,22 +103,34 @@ class GPT(nn.Module):
         """Final hidden states (B, T, C) of ids (B, T) int64. With segments (B, T) int, a token sees only earlier
         tokens of its own segment."""
         T = ids.shape[1]
-        mask = torch.ones(T, T, dtype=torch.bool, device=ids.device).tril()[None]  # (1, T, T)
-        if segments is not None:
-            mask = mask & (segments[:, :, None] == segments[:, None, :])  # (B, T, T)
+        # FlexAttention that isn't compiled is slower than the plain way.
+        kind = "sdpa" if self.attention == "flex" and not torch.compiler.is_compiling() else self.attention
+        mask = make_mask(kind, segments, ids)
         x = self.embedded(ids)
         cos, sin = self.cos[None, :T, None].to(x.dtype), self.sin[None, :T, None].to(x.dtype)  # (1, T, 1, D)
         for block in self.blocks:
-            x = block(x, cos, sin, mask)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, cos, sin, mask, kind, use_reentrant=False)
+            else:
+                x = block(x, cos, sin, mask, kind)
         return norm(x, self.config.eps)
+
+    def head_product(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The two factors of the logits: hidden states (..., C) as the head takes them, and its weight (V, C)."""
+        if self.head is None:  # normed rows would give logits of size sqrt(C); Qwen3's last norm weight carries the factor
+            return hidden * self.config.width**-0.5, self.embed_table()
+        return hidden, self.head
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores (..., V) of hidden states (..., C), in the stream's dtype."""
-        if (
-            self.head is None
-        ):  # normed rows would give logits of size sqrt(C); Qwen3's last norm weight carries the factor
-            return linear(hidden * self.config.width**-0.5, self.embed_table())
-        return linear(hidden, self.head)
+        return linear(*self.head_product(hidden))
+
+    def loss(self, hidden: Tensor, targets: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of nats of targets (B, T) int64, -1 where there is none, each times its scale (B, T), after hidden states
+        (B, T, C), and the nats (B, T); the logits never exist whole. The plain way: `token_losses(model.logits(hidden)...)`."""
+        x, weight = self.head_product(hidden)
+        total, nats = scaled_loss(x.flatten(0, -2), weight, targets.flatten(), scales.flatten())
+        return total, nats.view(targets.shape)
 
     def embed_table(self) -> Tensor:
         """The embedding table as it is used: each row normed, (V, C) float32."""

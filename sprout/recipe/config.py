@@ -64,6 +64,11 @@ class GrowConfig:
     """who computes training's gradients: c (our own, on CPUs), torch, or auto"""
     compile: str = "auto"
     """torch.compile on, off or auto, where torch computes"""
+    attention: str = "auto"
+    """how torch computes attention: plain (written out), sdpa, flex (FlexAttention, on GPUs), or auto"""
+    recompute: str = "auto"
+    """on, off or auto: whether a layer is computed again on the way back instead of kept: less memory, a tenth more time (by
+    the C core, at depth 4); auto does so where it would not fit otherwise"""
     threads: int = 0
     """0 takes all cores that are free to us"""
     strict: bool = False
@@ -81,11 +86,13 @@ class GrowConfig:
             raise UserError(
                 f"batch_tokens is {self.batch_tokens}, less than one row of {self.context} tokens; take more."
             )
-        for name in ("compile", "stream"):
+        for name in ("compile", "stream", "recompute"):
             if getattr(self, name) not in ("auto", "on", "off"):
                 raise UserError(f"{name} is {getattr(self, name)!r}; expected on, off or auto.")
         if self.stream == "on" and not self.text:
             raise UserError("stream is on, but there is no --text that could be streamed.")
+        if self.attention not in ("auto", "plain", "sdpa", "flex"):
+            raise UserError(f"attention is {self.attention!r}; expected plain, sdpa, flex or auto.")
         if self.kernels not in ("auto", "c", "torch"):
             raise UserError(f"kernels is {self.kernels!r}; expected c, torch or auto.")
 

@@ -25,7 +25,8 @@ from sprout.common.processes import add_up, gathered, on_first
 from sprout.data import Batch
 from sprout.engine import Completion, Engine, Prompt, Sampling, Toolbox
 from sprout.journal import Journal
-from sprout.model import GPT, token_losses
+from sprout.model import GPT
+from sprout.model.loss import target_logprobs
 from sprout.optim import OptimConfig, Optimizer, schedule, world
 from sprout.rl.policy import advantages, policy_weights
 from sprout.tokenizer import Tokenizer
@@ -95,8 +96,11 @@ def as_batch(completions: Sequence[Completion], pad: int, device: torch.device) 
 @torch.no_grad()
 def token_nats(model: GPT, batch: Batch) -> Tensor:
     """The nats (N, T) of the batch's targets under the model, 0 where there is none."""
-    logits = model.logits(model(batch.ids, batch.segments))
-    return token_losses(logits.flatten(0, 1), batch.targets.flatten()).view(batch.targets.shape)
+    counted = batch.targets >= 0
+    hidden, weight = model.head_product(model(batch.ids, batch.segments)[counted])
+    nats = torch.zeros(batch.targets.shape, device=hidden.device)
+    nats[counted] = -target_logprobs(hidden, weight, batch.targets[counted])[0]
+    return nats
 
 
 def reinforce(

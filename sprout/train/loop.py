@@ -21,7 +21,7 @@ from sprout.common.errors import Interrupted, UserError
 from sprout.common.processes import add_up, on_first
 from sprout.data import Batch, Packed, Resident, Source
 from sprout.journal import Journal
-from sprout.model import GPT, token_losses
+from sprout.model import GPT
 from sprout.optim import OptimConfig, Optimizer, schedule, world
 from sprout.train import native
 from sprout.train.checkpoint import Checkpoint, Pause, load_for_all, save_checkpoint, save_seconds
@@ -52,15 +52,15 @@ def make_gradients(model: GPT, compute: Compute) -> Gradients:
     if compute.kernels == "c":
         return native.CoreGradients(model, compute)
 
-    def losses(ids: Tensor, segments: Tensor, targets: Tensor) -> Tensor:
-        hidden = model(ids, segments)  # (B, T, C)
-        return token_losses(model.logits(hidden).flatten(0, 1), targets.flatten()).view(targets.shape)
+    def loss(ids: Tensor, segments: Tensor, targets: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
+        return model.loss(model(ids, segments), targets, scales)
 
-    run = torch.compile(losses, dynamic=False) if compute.compile else losses
+    run = torch.compile(loss, dynamic=False) if compute.compile else loss
 
     def gradients(batch: Batch, weight: float | Tensor) -> Tensor:
-        nats = run(batch.ids, batch.segments, batch.targets)
-        (nats * weight).sum().backward()
+        whole = torch.full(batch.targets.shape, weight, device=batch.targets.device) if isinstance(weight, float) else weight
+        total, nats = run(batch.ids, batch.segments, batch.targets, whole)
+        total.backward()
         return nats.detach()
 
     return gradients

@@ -17,7 +17,7 @@
 #define EMBED_EPS 1e-20f /* as in gpt.py */
 #define UP(x, n) (((x) + (n) - 1) / (n) * (n))
 
-typedef struct { int L, C, H, K, D, J, F, V, T; float eps, gain; } Shape;
+typedef struct { int L, C, H, K, D, J, F, V, T, again; float eps, gain; } Shape; /* again: make layers once more on the way back */
 typedef struct { float *qkv, *o, *gate_up, *down, *qkv_back, *o_back, *gate_up_back, *down_back; } Packed;
 typedef struct { float *qkv, *o, *gate_up, *down; } LayerGrads;
 typedef struct { float *embed, *head; LayerGrads *layers; } Grads;
@@ -57,6 +57,7 @@ typedef struct {
     const Set *set;
     int threads;
     long numbers; /* of all gradients */
+    size_t bytes; /* allocated */
     Weights weights;
     Room *rooms;
     void **blocks; /* everything that was allocated */
@@ -73,15 +74,17 @@ static void *take(Step *p, size_t bytes) {
     void *block = NULL;
     /* Some more at the end: a vector that begins inside may end outside. */
     if (posix_memalign(&block, 64, UP(bytes, 64) + 256)) return p->failed = 1, NULL;
+    p->bytes += UP(bytes, 64) + 256;
     memset(block, 0, UP(bytes, 64) + 256);
     return p->blocks[p->count++] = block;
 }
 
 static float *floats(Step *p, long n) { return take(p, n * sizeof(float)); }
 
-static float **layers_of(Step *p, long n, int count) {
+/* n numbers for each layer; with `shared` the same ones for all. */
+static float **layers_of(Step *p, long n, int count, int shared) {
     float **all = take(p, count * sizeof *all);
-    for (int l = 0; all && l < count; l++) all[l] = floats(p, n);
+    for (int l = 0; all && l < count; l++) all[l] = shared && l ? all[0] : floats(p, n);
     return all;
 }
 
@@ -124,10 +127,11 @@ static Step *build(Shape s, const Set *set, int threads) {
         Room *w = p->rooms + i;
         w->T = s.T, w->apart = T;
         w->start = take(p, T * sizeof(int));
-        w->x = layers_of(p, T * C, s.L + 1), w->mid = layers_of(p, T * C, s.L);
-        w->qkv = layers_of(p, T * J, s.L), w->mixed = layers_of(p, T * wide, s.L);
-        w->gu = layers_of(p, T * 2 * F, s.L), w->sums = layers_of(p, T * s.H, s.L);
-        w->r1 = layers_of(p, T, s.L), w->r2 = layers_of(p, T, s.L), w->rh = layers_of(p, T * (s.H + s.K), s.L);
+        w->x = layers_of(p, T * C, s.L + 1, 0), w->mid = layers_of(p, T * C, s.L, s.again);
+        w->qkv = layers_of(p, T * J, s.L, s.again), w->mixed = layers_of(p, T * wide, s.L, s.again);
+        w->gu = layers_of(p, T * 2 * F, s.L, s.again), w->sums = layers_of(p, T * s.H, s.L, s.again);
+        w->r1 = layers_of(p, T, s.L, s.again), w->r2 = layers_of(p, T, s.L, s.again);
+        w->rh = layers_of(p, T * (s.H + s.K), s.L, s.again);
         w->y = floats(p, T * C), w->h = floats(p, T * F), w->dx = floats(p, T * C), w->dy = floats(p, T * C);
         w->dmixed = floats(p, T * wide), w->dqkv = floats(p, T * J);
         w->logits = floats(p, CHUNK * V), w->rl = floats(p, CHUNK);
@@ -265,7 +269,8 @@ static PyObject *step_new(PyObject *self, PyObject *args) {
     Shape s = {0};
     const char *name;
     int threads;
-    if (!PyArg_ParseTuple(args, "siiiiiiiiiff", &name, &threads, &s.L, &s.C, &s.H, &s.K, &s.D, &s.F, &s.V, &s.T, &s.eps, &s.gain)) return NULL;
+    if (!PyArg_ParseTuple(args, "siiiiiiiiipff", &name, &threads, &s.L, &s.C, &s.H, &s.K, &s.D, &s.F, &s.V, &s.T, &s.again, &s.eps,
+                          &s.gain)) return NULL;
     s.J = (s.H + 2 * s.K) * s.D;
     if (threads < 1 || threads > 256) return PyErr_SetString(PyExc_ValueError, "threads: expected 1 to 256"), NULL;
     if (s.L < 1 || s.L > 1024 || s.C < 16 || s.C % 16 || s.C > 1 << 16 || s.D < 32 || s.D % 32 || s.D > 1024 || s.F < 16 || s.F % 16 ||
@@ -348,9 +353,16 @@ static PyObject *gradients(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *bytes(PyObject *self, PyObject *capsule) {
+    (void)self;
+    Step *p = PyCapsule_GetPointer(capsule, NAME);
+    return p ? PyLong_FromSize_t(p->bytes) : NULL;
+}
+
 static PyMethodDef METHODS[] = {
     {"sets", sets, METH_NOARGS, "Names of the instruction sets that are usable here, the widest first."},
-    {"step", step_new, METH_VARARGS, "Room for rows of a shape: set, threads, L, C, H, K, D, F, V, T, eps, gain."},
+    {"step", step_new, METH_VARARGS, "Room for rows of a shape: set, threads, L, C, H, K, D, F, V, T, again, eps, gain."},
+    {"bytes", bytes, METH_O, "How much memory that room takes."},
     {"gradients", gradients, METH_VARARGS, "Losses and gradients of a batch."},
     {NULL, NULL, 0, NULL},
 };

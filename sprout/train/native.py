@@ -49,7 +49,7 @@ class CoreGradients:
         c = self.model.config
         return _native.step(
             self.set, self.threads, c.layers, c.width, c.heads, c.kv_heads, c.head_size, c.hidden, c.vocab_size,
-            c.context, c.eps, c.qk_gain,
+            c.context, self.model.recompute, c.eps, c.qk_gain,
         )  # fmt: skip
 
     def __call__(self, batch: Batch, weight: float | Tensor) -> Tensor:

@@ -138,6 +138,34 @@ static __attribute__((noinline)) void ISA(weigh)(Room *w, float *dw, const float
     ISA(product)(n, k, rows, ISA(left_turned)(w->left, dy, ldy, rows, n), w->right, (long)UNIT(rows) * PANEL, dw, k, 1);
 }
 
+/* Layer l from its stream x[l], to the stream after it, `next`, or without it where only what lies between is wanted. */
+static __attribute__((noinline)) void ISA(layer)(const Shape *s, const Weights *weights, Room *w, int T, int l, float *next) {
+    const int C = s->C, D = s->D, J = s->J, F = s->F, heads = s->H + s->K, wide = s->H * D;
+    const Packed *m = weights->layers + l;
+    float *x = w->x[l], *qkv = w->qkv[l], *mid = w->mid[l], *gu = w->gu[l];
+    for (int t = 0; t < T; t++) w->r1[l][t] = ISA(norm)(w->y + (long)t * C, x + (long)t * C, C, s->eps, 1);
+    ISA(times)(w, qkv, w->y, T, C, J, m->qkv, 0);
+    for (int t = 0; t < T; t++)
+        for (int h = 0; h < heads; h++) {
+            float *q = qkv + (long)t * J + h * D;
+            w->rh[l][t * heads + h] = ISA(norm)(q, q, D, s->eps, h < s->H ? s->gain : 1);
+            ISA(turn)(q, weights->cos + (long)t * D, weights->sin + (long)t * D, D, 1, 1);
+        }
+    ISA(attend)(s, w, T, qkv, w->mixed[l], w->sums[l]);
+    memcpy(mid, x, sizeof(float) * T * C);
+    ISA(times)(w, mid, w->mixed[l], T, wide, C, m->o, 1);
+    for (int t = 0; t < T; t++) w->r2[l][t] = ISA(norm)(w->y + (long)t * C, mid + (long)t * C, C, s->eps, 1);
+    ISA(times)(w, gu, w->y, T, C, 2 * F, m->gate_up, 0);
+    if (!next) return;
+    for (int t = 0; t < T; t++)
+        for (int f = 0; f < F; f += VL) {
+            vec gate = ld(gu + (long)t * 2 * F + f), up = ld(gu + (long)t * 2 * F + F + f);
+            st(w->h + (long)t * F + f, gate * up / (1.0f + ISA(exp)(-gate)));
+        }
+    memcpy(next, mid, sizeof(float) * T * C);
+    ISA(times)(w, next, w->h, T, F, C, m->down, 1);
+}
+
 /* ---- a row: its losses, and what they add to the gradients ---- */
 
 static void ISA(row)(const Shape *s, const Weights *weights, Room *w, const int64_t *ids, const int64_t *targets,
@@ -149,30 +177,7 @@ static void ISA(row)(const Shape *s, const Weights *weights, Room *w, const int6
     if (!T) return;
 
     for (int t = 0; t < T; t++) ISA(norm)(w->x[0] + (long)t * C, weights->embed + ids[t] * C, C, EMBED_EPS, 1);
-    for (int l = 0; l < s->L; l++) {
-        const Packed *m = weights->layers + l;
-        float *x = w->x[l], *qkv = w->qkv[l], *mid = w->mid[l], *gu = w->gu[l], *next = w->x[l + 1];
-        for (int t = 0; t < T; t++) w->r1[l][t] = ISA(norm)(w->y + (long)t * C, x + (long)t * C, C, s->eps, 1);
-        ISA(times)(w, qkv, w->y, T, C, J, m->qkv, 0);
-        for (int t = 0; t < T; t++)
-            for (int h = 0; h < heads; h++) {
-                float *q = qkv + (long)t * J + h * D;
-                w->rh[l][t * heads + h] = ISA(norm)(q, q, D, s->eps, h < s->H ? s->gain : 1);
-                ISA(turn)(q, weights->cos + (long)t * D, weights->sin + (long)t * D, D, 1, 1);
-            }
-        ISA(attend)(s, w, T, qkv, w->mixed[l], w->sums[l]);
-        memcpy(mid, x, sizeof(float) * T * C);
-        ISA(times)(w, mid, w->mixed[l], T, wide, C, m->o, 1);
-        for (int t = 0; t < T; t++) w->r2[l][t] = ISA(norm)(w->y + (long)t * C, mid + (long)t * C, C, s->eps, 1);
-        ISA(times)(w, gu, w->y, T, C, 2 * F, m->gate_up, 0);
-        for (int t = 0; t < T; t++)
-            for (int f = 0; f < F; f += VL) {
-                vec gate = ld(gu + (long)t * 2 * F + f), up = ld(gu + (long)t * 2 * F + F + f);
-                st(w->h + (long)t * F + f, gate * up / (1.0f + ISA(exp)(-gate)));
-            }
-        memcpy(next, mid, sizeof(float) * T * C);
-        ISA(times)(w, next, w->h, T, F, C, m->down, 1);
-    }
+    for (int l = 0; l < s->L; l++) ISA(layer)(s, weights, w, T, l, w->x[l + 1]);
 
     /* The head, for those tokens alone that have a target, and never more than CHUNK of them at once. */
     float *last = w->x[s->L], *dx = w->dx;
@@ -210,6 +215,7 @@ static void ISA(row)(const Shape *s, const Weights *weights, Room *w, const int6
     }
 
     for (int l = s->L - 1; l >= 0; l--) {
+        if (s->again && l < s->L - 1) ISA(layer)(s, weights, w, T, l, NULL); /* what lay between was overwritten */
         const Packed *m = weights->layers + l;
         float *x = w->x[l], *qkv = w->qkv[l], *mid = w->mid[l], *gu = w->gu[l];
         ISA(times)(w, w->h, dx, T, C, F, m->down_back, 0);

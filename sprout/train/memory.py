@@ -1,0 +1,102 @@
+"""How much memory training takes, told before it begins. What the C core takes is counted to the byte; what torch takes
+is worked out from what each operation keeps for the way back, and measured (LOG.md)."""
+
+from __future__ import annotations
+
+from sprout.common.compute import Compute
+from sprout.common.errors import UserError
+from sprout.model import GPTConfig
+from sprout.model.count import parameters
+from sprout.model.dial import matrix_parameters, round_up
+
+BLOCK, CHUNK = 64, 128  # as in native.c
+HEAD = 2048  # loss.CHUNK
+# Measured on a CPU, not compiled: what a layer's way back takes besides what it kept, and the head's passes over a chunk's
+# logits, each as a multiple.
+WAY_BACK, LOGITS = 2.5, 5
+REST = 2 << 20  # small things: the batch, tables of pointers, what malloc rounds up
+
+
+def core_bytes(shape: GPTConfig, threads: int, context: int, recompute: bool = False) -> int:
+    """What `_native.step` takes: the weights packed twice, each thread's room for a row, and its gradients (the first
+    thread's are the result and not of these). The pointers beside them are left out; they are a few kB."""
+    C, D, F, H, K, L = shape.width, shape.head_size, shape.hidden, shape.heads, shape.kv_heads, shape.layers
+    T, V, wide, J = round_up(context, 64), round_up(shape.vocab_size, 64), H * D, (H + 2 * K) * D
+    C64, F64, J64, W64, D64 = (round_up(n, 64) for n in (C, F, J, wide, D))
+    packed = C * V + V * C64
+    packed += L * (C * J64 + J * C64 + wide * C64 + C * W64 + C * round_up(2 * F, 64) + 2 * F * C64 + F * C64 + C * F64)
+    kept = 1 if recompute else L  # layers whose insides are there at once
+    layer = C + J + wide + 2 * F + H + 2 + H + K
+    rows = max(T, CHUNK)
+    room = T * (C * (L + 1) + kept * layer)
+    room += T * (1 + 3 * C + F + wide + J + 4 * D64) + BLOCK * (2 * T + D64) + CHUNK * (V + 1)
+    room += rows * max(C64, F64, W64) + max(T * max(2 * F, J, C), CHUNK * V) + 8 * rows
+    return 4 * (packed + threads * room + (threads - 1) * parameters(shape))
+
+
+def optimizer_bytes(shape: GPTConfig) -> int:
+    """The optimizer's state: one float32 for each number of a matrix, two for those of embedding and head."""
+    table = shape.vocab_size * shape.width
+    inside = matrix_parameters(shape) - table
+    return 4 * inside + 8 * (parameters(shape) - inside)
+
+
+def kept_bytes(shape: GPTConfig, bytes_per_value: int, context: int, attention: str = "plain") -> float:
+    """What torch keeps of one token in one layer for the way back, not compiled: the inputs of the products, the norms,
+    the gate, the scores of its attention (those of 5 in 8 keys, see `causal_attention`) where it is written out."""
+    C, D, F, H, K = shape.width, shape.head_size, shape.hidden, shape.heads, shape.kv_heads
+    W, J, size = H * D, (H + 2 * K) * D, bytes_per_value
+    keys = 2 * K * D if K == 1 else 6 * K * D  # several key heads are copied for each block of queries
+    if attention != "plain":
+        keys = 2 * W  # one copy for each head
+    total = size * (4 * C + J + 2 * W + keys + 4 * F) + 184
+    if size < 4:  # norms are computed in float32
+        total += 4 * (2 * C + W + K * D)
+    return total + (0.625 * H * context * (4 if size == 4 else 4 + size) if attention == "plain" else 0)
+
+
+def training_bytes(shape: GPTConfig, compute: Compute, rows: int, recompute: bool = False, planning: bool = False) -> int:
+    """The most memory that training takes at a time, beyond the libraries: steps of `rows` rows of the model's context, 32
+    of them at a time, and checkpoints. `planning`: with the copy of the weights that measuring the speed keeps.
+
+    By the C core it is right within a tenth, by torch on a CPU within 15 % where it isn't compiled (LOG.md). Compiled code
+    keeps less; that and a GPU were not measured, and are told as if not compiled."""
+    weights, state, T = 4 * parameters(shape), optimizer_bytes(shape), shape.context
+    copy = weights if planning else 0
+    written = 2 * state  # a checkpoint's tensors as bytes, and the file made of them; the gradients are gone by then
+    if compute.kernels == "c":
+        held = weights + state + core_bytes(shape, compute.threads, T, recompute)
+        return held + max(copy + weights * (1 if rows <= 32 else 2), written) + REST
+    size = compute.dtype.itemsize
+    tokens = min(rows, 32) * T
+    layer = kept_bytes(shape, size, T, compute.attention) * tokens
+    kept = layer + shape.layers * shape.width * size * tokens if recompute else shape.layers * layer
+    logits = 4 * min(tokens, HEAD) * shape.vocab_size
+    step = 2 * weights + state + copy + int(kept + max(WAY_BACK * layer, LOGITS * logits))
+    return max(step, weights + state + (written if compute.device == "cpu" else 0)) + REST
+
+
+def fitting(shape: GPTConfig, compute: Compute, rows: int, asked: str, free: int | None, planning: bool) -> tuple[bool, str]:
+    """Whether layers are to be recomputed on the way back (`asked`: on, off, or auto, which does it where it would not fit
+    otherwise), and a line that says what training will take. Raises UserError where it takes more than is free; where that
+    is not certain (compiled, or on a GPU), only if weights, gradients and the optimizer alone do."""
+    recompute = asked == "on"
+    need = training_bytes(shape, compute, rows, recompute, planning)
+    if asked == "auto" and free is not None and need > free:
+        recompute, need = True, training_bytes(shape, compute, rows, True, planning)
+    certain = compute.kernels == "c" or (compute.device == "cpu" and not compute.compile)
+    if not certain and free is not None and need > free >= 2 * 4 * parameters(shape) + optimizer_bytes(shape):
+        return recompute, f"training takes at most about {need / 1e9:.2f} GB, of which {free / 1e9:.1f} are free: it may not fit"
+    of = f" of {free / 1e9:.1f} GB free" if free is not None else ""
+    if free is not None and need > free:
+        fewer = "fewer --threads (each has room of its own), " if compute.kernels == "c" and compute.threads > 1 else ""
+        again = "--recompute on, " if asked == "off" else ""
+        smaller = "" if compute.kernels == "c" else "--batch-tokens, "
+        raise UserError(
+            f"a model of depth {shape.layers} ({parameters(shape):,} parameters) takes about {need / 1e9:.1f} GB to train, "
+            f"and {free / 1e9:.1f} GB are free. Take {again}{fewer}a smaller --depth, {smaller}--context or --vocab-size, "
+            "or close other programs."
+        )
+    most = "" if certain else "at most "
+    how = "; layers are computed again on the way back, " + ("as asked" if asked == "on" else "to fit") if recompute else ""
+    return recompute, f"training takes {most}about {need / 1e9:.2f} GB{of}{how}"
