@@ -178,6 +178,9 @@ def decide(
     else:
         use = compile == "on"
         reasons.append(f"torch.compile {compile}: asked for")
+    if use and device == "cpu" and dtype == torch.bfloat16:
+        dtype = torch.float32
+        reasons.append("float32 after all: compiled bfloat16 gave wrong gradients on a CPU (LOG.md)")
     if kernels == "torch":
         if attention == "flex" and not use:
             raise UserError("attention is 'flex', which is slow without torch.compile; take --compile on, or --attention sdpa.")
