@@ -56,7 +56,7 @@ def wanted(package: str) -> Any:
 # ------------------------------------------------------------------------------------------------ ours
 
 
-def ours(shape: GPTConfig, kernels: str, tokens: int = 0) -> Trainee:
+def ours(shape: GPTConfig, kernels: str, tokens: int = 0, seed: int = 0) -> Trainee:
     """The recipe's numbers for a model of so many layers, `tokens` tokens long (0: the dial's horizon)."""
     from sprout.data import Batch
     from sprout.optim import OptimConfig, Optimizer
@@ -67,7 +67,7 @@ def ours(shape: GPTConfig, kernels: str, tokens: int = 0) -> Trainee:
         compute = decide("cpu", kernels=kernels, threads=torch.get_num_threads())
     except UserError as error:
         raise Absent(str(error)) from error
-    model = GPT(shape)
+    model = GPT(shape, seed)
     model.dtype = compute.dtype
     gradients = make_gradients(model, compute)
     d = dial(shape.layers, shape.vocab_size, shape.context, tokens or None, 16 * shape.context)
