@@ -44,7 +44,7 @@ class Worker:
     """A job of `worker.py` in a process of its own. What it says on the way is kept in a file, for when it fails."""
 
     def __init__(self, python: Path, job: str, given: dict[str, Any], env: dict[str, str]) -> None:
-        self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (closed with the worker)
+        self._said = tempfile.TemporaryFile("w+", errors="replace")
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             [python, "-m", "sprout.bench.worker"], stdin=pipe, stdout=pipe, stderr=self._said, text=True, env=env, cwd=tempfile.gettempdir()

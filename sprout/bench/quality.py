@@ -75,7 +75,8 @@ def job(contender: str, shape: dict[str, Any], folder: str, seconds: float, seed
     def new(tokens: int) -> contenders.Trainee:
         return contenders.ours(config, "auto", tokens, seed) if contender == "Sprout" else contenders.CONTENDERS[contender](config)
 
-    trainee, took, rehearsal = new(0), [], time.perf_counter()
+    took: list[float] = []
+    trainee, rehearsal = new(0), time.perf_counter()
     while len(took) < 3 or (len(took) < 20 and time.perf_counter() - rehearsal < min(3, seconds / 4)):
         began = time.perf_counter()
         batch = get_batch(data, batch_rows(len(data), rows, len(took), seed))
