@@ -24,12 +24,20 @@ COMMANDS = {
     "bench": ("sprout.commands", "bench", "measure speed beside others' own code, as ratios: a table and a picture"),
 }
 
+SHARED = ("grow", "pretrain", "midtrain", "finetune", "reinforce", "eval")  # what torchrun may start several times
+
 
 def overview() -> str:
     """What `sprout --help` prints."""
     lines = ["usage: sprout COMMAND [options]      sprout COMMAND --help shows a command's options", ""]
     lines += [f"  {name:10} {what}" for name, (_, _, what) in COMMANDS.items()]
     return "\n".join([*lines, "", "To begin:  sprout grow, then  sprout chat"])
+
+
+def say(error: BaseException, text: str) -> None:
+    """Tell why it ends, unless another process of the same run tells it (`common/together.py`)."""
+    if not getattr(error, "quiet", False):
+        print(text, file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,7 +58,10 @@ def main(argv: list[str] | None = None) -> None:
         print(f"sprout: there is no command {argv[0]!r}\n\n{overview()}", file=sys.stderr)
         sys.exit(2)
     module, function, what = COMMANDS[argv[0]]
-    from sprout.common.errors import Interrupted, UserError
+    if os.environ.get("LOCAL_RANK") and os.environ.get("WORLD_SIZE", "1") != "1" and argv[0] not in SHARED:
+        print(f"sprout: {argv[0]} is for one process, and torchrun started several; it is for {', '.join(SHARED)}.", file=sys.stderr)
+        sys.exit(2)
+    from sprout.common.errors import Interrupted, Lost, UserError
 
     try:
         import tyro
@@ -59,14 +70,17 @@ def main(argv: list[str] | None = None) -> None:
         status = tyro.cli(run, args=argv[1:], prog=f"sprout {argv[0]}", description=what)
         sys.stdout.flush()
     except UserError as error:
-        print(f"sprout: {error}", file=sys.stderr)
+        say(error, f"sprout: {error}")
         sys.exit(2)
     except Interrupted as stop:
-        print(f"\n{stop}", file=sys.stderr)
+        say(stop, f"\n{stop}")
         sys.exit(130)
-    except KeyboardInterrupt:
-        print("\nstopped; run the same command to go on", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        say(stop, "\nstopped; run the same command to go on")
         sys.exit(130)
+    except Lost as lost:
+        say(lost, f"\nsprout: {lost}")
+        sys.exit(getattr(lost, "status", 75))
     except BrokenPipeError:  # `sprout world | head`: nobody reads on, and nothing is left to be flushed at the exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -108,6 +108,22 @@ def evaluate(
         problems: held-out problems of each skill
         output: a file to write the figures to as JSON
     """
+    from sprout.common.compute import apply, decide
+    from sprout.common.processes import place_of
+    from sprout.common.together import Together
+
+    place = place_of()
+    with Together(place, lambda: "Give the same command again.") as together:
+        if place.size > 1:
+            compute = decide("cpu", "off", place=place)  # where a finished model is measured, as with one process
+            apply(compute)
+            together.join(compute.backend)
+        _evaluate(model, tasks, names, limit, problems, output)
+    return 0
+
+
+def _evaluate(model: Path, tasks: Path | None, names: tuple[str, ...], limit: int, problems: int, output: Path | None) -> None:
+    from sprout.common.processes import is_first, on_first
     from sprout.data import document_items, pack, world_texts
     from sprout.engine import Engine, toolbox_for
     from sprout.evals import bits_per_byte, evaluate_skills, evaluate_tasks, problems_for
@@ -115,30 +131,34 @@ def evaluate(
     from sprout.model.hf import load_hf
     from sprout.world.skills import SKILLS
 
-    folder, world_ = find_model(model)
-    gpt, tok = load_hf(folder)
+    say = print if is_first() else lambda text: None
+    folder, world_ = on_first(lambda: find_model(model))
+    gpt, tok = on_first(lambda: load_hf(folder))
     engine = Engine(gpt, tok, toolbox_for(world_))
     found: dict[str, object] = {"model": folder.as_posix()}
     if world_ is not None:
         held_out = document_items(world_texts(world_, 0, "test"), tok, 40_000)
         found["bits_per_byte"] = bits_per_byte(gpt, pack(held_out, gpt.config.context, tok.specials["<|endoftext|>"]), tok)
-        print(f"{'bits per byte':14} {found['bits_per_byte']:6.3f}  (held-out documents of its world)")
+        say(f"{'bits per byte':14} {found['bits_per_byte']:6.3f}  (held-out documents of its world)")
         results = evaluate_skills(engine, problems_for(world_, list(SKILLS), problems, "test"))
         scores = results.scores | {"made_up": results.made_up}
         for name, score in scores.items():
-            print(f"{name:14} {score}")
+            say(f"{name:14} {score}")
         found["skills"] = {name: score.plain() for name, score in scores.items()}
     elif tasks is None:
         raise UserError(f"{model} has no world to test it on; give --tasks FOLDER.")
     if tasks is not None:
-        found["tasks"] = {name: asdict(score) for name, score in evaluate_tasks(engine, tasks, limit, names).items()}
+        found["tasks"] = {name: asdict(score) for name, score in evaluate_tasks(engine, tasks, limit, names, say).items()}
+
+    def write() -> None:
         path = folder / "stage.json"
-        if path.is_file():
+        if tasks is not None and path.is_file():
             write_json(path, read_json(path) | {"tasks": found["tasks"]})
-            print(f"kept for the report; write it again with: sprout report {path.parent.parent.parent}")
-    if output is not None:
-        write_json(output, found)
-    return 0
+            say(f"kept for the report; write it again with: sprout report {path.parent.parent.parent}")
+        if output is not None:
+            write_json(output, found)
+
+    on_first(write)
 
 
 def report(run: tyro.conf.Positional[Path] = Path("runs/default")) -> int:

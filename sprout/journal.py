@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -135,7 +135,7 @@ class Journal:
         self.largest = max(LARGEST, len(kept) * 5 // 4)  # where little can be dropped, not again at every line
         write_atomic(self.path, kept)
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -143,3 +143,10 @@ class Journal:
             self.stopped("Ctrl-C")
         elif error is not None:
             self.stopped(str(error) or type(error).__name__)
+
+
+class NoJournal(Journal):
+    """Of a process that is not the first: who watches hears of the first one only."""
+
+    def write(self, event: str, **facts: Any) -> None:
+        pass

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from sprout.common.errors import UserError
+from sprout.common.processes import without_place
 
 HOST = "127.0.0.1"
 COMES_UP = 20.0  # seconds until the page has to answer
@@ -64,7 +65,7 @@ class Page:
             with self.log.open("wb") as log:
                 # In a session of its own a Ctrl-C meant for the growing does not reach it; we end it afterwards.
                 self.process = subprocess.Popen(
-                    self.command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+                    self.command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, env=without_place()
                 )
         except OSError as error:
             self.say(f"note: the page can't be started ({error}); the growing goes on without")

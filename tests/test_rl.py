@@ -7,7 +7,7 @@ import torch
 from sprout.common.messages import Message
 from sprout.model import GPT, GPTConfig
 from sprout.optim import OptimConfig
-from sprout.rl import ReinforceConfig, advantages, policy_loss, reinforce
+from sprout.rl import ReinforceConfig, advantages, policy_weights, reinforce
 from sprout.world import Problem, Verdict, final_text
 
 
@@ -16,12 +16,11 @@ def test_advantages_compare_within_a_group():
     assert a.tolist() == [[0.75, -0.25, -0.25, -0.25], [0, 0, 0, 0]]
 
 
-def test_policy_loss_counts_every_token_of_the_batch_alike():
+def test_every_token_of_the_batch_weighs_alike():
     logp = torch.tensor([[-1.0, -2.0, -9.0], [-3.0, -9.0, -9.0]])
     mask = torch.tensor([[1.0, 1, 0], [1, 0, 0]])
-    assert torch.isclose(
-        policy_loss(logp, torch.tensor([0.5, -1.0]), mask), torch.tensor(-(0.5 * -1 + 0.5 * -2 + -1 * -3) / 3)
-    )
+    weights = policy_weights(torch.tensor([0.5, -1.0]), mask, mask.sum())
+    assert torch.isclose((weights * -logp).sum(), torch.tensor(-(0.5 * -1 + 0.5 * -2 + -1 * -3) / 3))
 
 
 def test_reward_rises(tokenizer, tmp_path):

@@ -6,14 +6,16 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from sprout.common.errors import UserError
+from sprout.common.processes import Place, gathered, interface_towards
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,9 @@ class Compute:
     threads: int
     reasons: tuple[str, ...]
     kernels: str = "torch"  # who computes gradients and updates: "c", our C core, or "torch"
+    backend: str = ""  # of torch.distributed, where there are several processes
+    interface: str = ""  # of the network, where there are several hosts
+    gpu: int = 0  # which of this host's, on cuda
 
     def say(self) -> str:
         return "\n".join(self.reasons)
@@ -83,10 +88,15 @@ def _built(name: str) -> bool:
         return False
 
 
-def decide(device: str = "auto", compile: str = "auto", threads: int = 0, kernels: str = "auto") -> Compute:
-    """Choose for this machine; each argument overrides a choice ('auto' or 0 leaves it to us)."""
+def decide(
+    device: str = "auto", compile: str = "auto", threads: int = 0, kernels: str = "auto", place: Place | None = None
+) -> Compute:
+    """Choose for this machine; each argument overrides a choice ('auto' or 0 leaves it to us). `place` says which of
+    several processes this is. Raises UserError for what isn't usable here."""
     reasons = []
-    usable = [d for d, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())) if there]
+    place = place or Place()
+    mps = torch.backends.mps.is_available() and place.size == 1  # no way to exchange there
+    usable = [d for d, there in (("cuda", torch.cuda.is_available()), ("mps", mps)) if there]
     usable.append("cpu")
     if device not in ("auto", *usable):
         raise UserError(f"device is {device!r}; expected auto or what is usable here: {', '.join(usable)}.")
@@ -95,7 +105,20 @@ def decide(device: str = "auto", compile: str = "auto", threads: int = 0, kernel
         reasons.append(f"device {device}: " + ("no GPU is usable here" if device == "cpu" else "a GPU is there"))
     else:
         reasons.append(f"device {device}: asked for")
-    threads = threads or usable_cores()
+    backend = interface = ""
+    if place.hosts > 1 and "GLOO_SOCKET_IFNAME" not in os.environ:
+        interface = interface_towards(place.address, place.port)
+        reasons.append(f"network interface {interface or 'left to Gloo'}: the way to {place.address}")
+    if place.size > 1:
+        backend, why = ("cpu:gloo,cuda:nccl", "NCCL between GPUs, Gloo for what is on the CPU") if device == "cuda" else ("gloo", "Gloo, no GPUs")  # fmt: skip
+        reasons.append(f"{place.size} processes on {place.hosts} host{'s'[: place.hosts > 1]} exchange gradients: {why}")
+    if device == "cuda" and place.local_size > torch.cuda.device_count():
+        raise UserError(
+            f"there are {place.local_size} processes on this host and {torch.cuda.device_count()} GPUs; expected at most one "
+            "process for each GPU (torchrun --nproc-per-node), or --device cpu."
+        )
+    shared = f" each: {usable_cores()} cores for {place.local_size} processes" if place.local_size > 1 and not threads else ""
+    threads = threads or max(1, usable_cores() // place.local_size)
     torch.set_num_threads(threads)
     if device == "cpu":
         dtype, why = _cpu_dtype()
@@ -112,9 +135,12 @@ def decide(device: str = "auto", compile: str = "auto", threads: int = 0, kernel
             "a C compiler at set-up builds it (then: make setup). Leave the option away, or take torch."
         )
     if kernels == "auto":
-        kernels = "c" if device == "cpu" and there else "torch"
+        mac = sys.platform == "darwin"  # Apple's library multiplies on a unit of its own, which plain C doesn't reach
+        kernels = "c" if device == "cpu" and there and not mac else "torch"
         why = ("built at set-up, faster than torch and nothing to compile" if kernels == "c"
-               else "the C core was not built, a C compiler at set-up does" if device == "cpu" else f"the C core isn't for {device}")  # fmt: skip
+               else f"the C core isn't for {device}" if device != "cpu"
+               else "Apple's products are faster (not measured)" if mac
+               else "the C core was not built, a C compiler at set-up does")  # fmt: skip
         reasons.append(f"training steps by {'the C core' if kernels == 'c' else 'torch'}: {why}")
     else:
         reasons.append(f"training steps by {'the C core' if kernels == 'c' else 'torch'}: asked for")
@@ -137,13 +163,28 @@ def decide(device: str = "auto", compile: str = "auto", threads: int = 0, kernel
     else:
         use = compile == "on"
         reasons.append(f"torch.compile {compile}: asked for")
-    reasons.append(f"{threads} threads")
-    return Compute(device, dtype, use, threads, tuple(reasons), kernels)
+    reasons.append(f"{threads} threads{shared}")
+    return Compute(device, dtype, use, threads, tuple(reasons), kernels, backend, interface, place.local_rank)
+
+
+def agree(compute: Compute) -> Compute:
+    """What all processes can do alike; a collective. Raises UserError where one has a GPU and another has none."""
+    everybody = gathered((compute.device, compute.dtype))
+    if devices := sorted({device for device, _ in everybody} - {compute.device}):
+        raise UserError(f"some processes would compute on {compute.device} and others on {', '.join(devices)}; give --device.")
+    if compute.dtype != torch.float32 and torch.float32 in {dtype for _, dtype in everybody}:
+        reason = "float32 activations: not all processes found bfloat16 faster"
+        return replace(compute, dtype=torch.float32, reasons=(*compute.reasons, reason))
+    return compute
 
 
 def apply(compute: Compute) -> None:
     """Set the process-wide switches. Call once, before the first tensor operation that matters."""
     torch.set_num_threads(compute.threads)
+    if compute.interface:
+        os.environ["GLOO_SOCKET_IFNAME"] = compute.interface
+    if compute.device == "cuda":
+        torch.cuda.set_device(compute.gpu)  # "cuda" means this one from here on
     torch.set_flush_denormal(True)
     # Ctrl-C while backward is compiled: torch would show where forward was, as if something had gone wrong.
     warnings.filterwarnings("ignore", message="Error detected in ")

@@ -7,3 +7,8 @@ class UserError(Exception):
 
 class Interrupted(Exception):
     """The user pressed Ctrl-C; everything is saved. The command line says how to go on and exits with status 130."""
+
+
+class Lost(Exception):
+    """Another of the processes that grow together is gone. The command line says how to go on and exits with status 75
+    (EX_TEMPFAIL: the same command may well work)."""

@@ -173,6 +173,9 @@ class Stream:
             rows = window.order[inside - window.first]
             parts.append([window.packed.tokens[rows], window.packed.segments[rows], window.packed.counted[rows]])
             wanted = wanted[len(inside) :]
+        if not parts:  # more processes than rows
+            nothing = np.zeros((0, self.context + 1), np.uint32)
+            return get_batch(Packed(nothing, nothing.astype(np.int16), nothing.astype(bool), {}), np.arange(0), device)
         tokens, segments, counted = (np.concatenate(x) for x in zip(*parts, strict=True))
         return get_batch(Packed(tokens, segments, counted, {}), np.arange(len(tokens)), device)
 

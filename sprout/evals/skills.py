@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sprout.common.hashing import stable_hash
-from sprout.engine import Engine, Prompt, Sampling
+from sprout.engine import Engine, Prompt, Sampling, generate_shared
 from sprout.evals.intervals import wilson
 from sprout.world import Dice, Problem, Verdict, World
 from sprout.world.skills import SKILLS, sample, unknown
@@ -73,10 +73,10 @@ def evaluate_skills(
     temperature: float = 0.0,
 ) -> SkillResults:
     """Replies to all problems in one batch (the likeliest ones, or sampled at a temperature), judged by their skills'
-    checkers. A problem with a counterfactual twin counts as right only if both are."""
+    checkers. A problem with a counterfactual twin counts as right only if both are. Several processes share the work."""
     asked = [p for problem in problems for p in ((problem, problem.twin) if problem.twin else (problem,))]
     sampling = Sampling(temperature, max_tokens=max_tokens, seed=1)
-    replies = engine.generate([Prompt(p.prompt, p.tools) for p in asked], sampling, progress)
+    replies = generate_shared(engine, [Prompt(p.prompt, p.tools) for p in asked], sampling, progress)
     by_skill: dict[str, list[bool]] = {}
     invented: list[bool] = []
     mistakes: dict[str, dict[str, str]] = {}

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 from sprout.common.errors import UserError
+from sprout.common.processes import gathered, on_first, world
 from sprout.data.gsm8k import check_gsm8k, load_gsm8k
 from sprout.data.local import read_utf8
-from sprout.engine import Engine, Prompt, Sampling
+from sprout.engine import Engine, Prompt, Sampling, generate_shared
 from sprout.evals.intervals import wilson
 from sprout.model import GPT
 from sprout.tokenizer import Tokenizer
@@ -135,7 +136,9 @@ def pair_losses(
     model: GPT, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], batch: int = 32
 ) -> tuple[list[float], list[bool], int]:
     """For each (context, continuation): the mean nats a token of the continuation, whether each of its tokens is the
-    likeliest, and in all how many prompts were cropped from the left to the model's context."""
+    likeliest, and in all how many prompts were cropped from the left to the model's context. Several processes share the
+    work."""
+    rank, size = world()
     start = tokenizer.specials["<|endoftext|>"]
     rows, cropped = [], 0
     for context, continuation in pairs:
@@ -146,7 +149,7 @@ def pair_losses(
     losses, exact = [0.0] * len(rows), [False] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
     dtype, model.dtype = model.dtype, torch.float32
-    for at in range(0, len(order), batch):
+    for at in range(rank * batch, len(order), size * batch):
         part = order[at : at + batch]
         longest = max(len(rows[i][0]) for i in part)
         table_ids = torch.full((len(part), longest), start)
@@ -161,14 +164,17 @@ def pair_losses(
             losses[i] = -float(got.gather(1, target[:, None]).mean())
             exact[i] = bool((best[r, length - n - 1 : length - 1] == target).all())
     model.dtype = dtype
+    for part_losses, part_exact in gathered((losses, exact)) if size > 1 else []:  # what is another's is 0 and False
+        losses = [max(a, b) for a, b in zip(losses, part_losses, strict=True)]
+        exact = [a or b for a, b in zip(exact, part_exact, strict=True)]
     return losses, exact, cropped
 
 
 def evaluate_task(model: GPT, tokenizer: Tokenizer, folder: Path, name: str, limit: int, seed: int = 1337) -> TaskScore:
     """Score a task on up to `limit` of its items (0: all), its examples drawn from the other items (MMLU: from dev)."""
-    items = read_items(folder, name)
-    shots, baseline = table(folder).get(TABLE_NAMES.get(name, name), (0, 0.0))
-    pool = _read(folder / "mmlu/dev.jsonl", _mmlu) if name == "mmlu" else items
+    items, known = on_first(lambda: (read_items(folder, name), table(folder)))
+    shots, baseline = known.get(TABLE_NAMES.get(name, name), (0, 0.0))
+    pool = on_first(lambda: _read(folder / "mmlu/dev.jsonl", _mmlu)) if name == "mmlu" else items
     chosen = list(range(len(items)))
     random.Random(seed).shuffle(chosen)
     chosen = chosen[: limit or None]
@@ -196,10 +202,10 @@ def evaluate_task(model: GPT, tokenizer: Tokenizer, folder: Path, name: str, lim
 
 def evaluate_gsm8k(engine: Engine, folder: Path, limit: int) -> TaskScore:
     """The share of GSM8K's test questions whose reply ends in the right number."""
-    problems = load_gsm8k(folder / "gsm8k")["test"][: limit or None]
+    problems = on_first(lambda: load_gsm8k(folder / "gsm8k"))["test"][: limit or None]
     room = engine.model.config.context - 60
     able = [p for p in problems if len(engine.tokenizer.encode(p.prompt[-1].content)) < room]
-    replies = engine.generate([Prompt(p.prompt) for p in able], Sampling(max_tokens=200))
+    replies = generate_shared(engine, [Prompt(p.prompt) for p in able], Sampling(max_tokens=200))
     right = sum(check_gsm8k(p, r.messages).right for p, r in zip(able, replies, strict=True))
     score = right / max(1, len(problems))
     metric, low_high = "exact number; prompts too long count as wrong", wilson(right, len(problems))
@@ -212,7 +218,7 @@ def evaluate_tasks(
     """All tasks whose file is in the folder (or those named), and CORE over those of its tasks that are there.
 
     HumanEval needs a sandbox for the model's code and is left out, and said so."""
-    if not folder.is_dir():
+    if not on_first(folder.is_dir):
         raise UserError(f"there is no folder {folder}; expected benchmark files like gsm8k/test.jsonl and icl/*.jsonl.")
     unknown = [n for n in names if n not in FILES and n != "gsm8k"]
     if unknown:
@@ -220,7 +226,7 @@ def evaluate_tasks(
     scores: dict[str, TaskScore] = {}
     for name in names or ("gsm8k", *FILES):
         here = (folder / "gsm8k/test.jsonl") if name == "gsm8k" else folder / FILES[name][0]
-        if not here.is_file():
+        if not on_first(here.is_file):
             say(f"{name:32} left out, {here} is not there")
             continue
         scores[name] = (
@@ -234,6 +240,6 @@ def evaluate_tasks(
         mean = sum(scores[n].centred for n in present) / len(present)
         scores["CORE"] = TaskScore(len(present), mean, mean, 0, f"mean centred score of {len(present)} of its 22 tasks")
         say(f"{'CORE':32} {mean:6.1%}  ({scores['CORE'].metric}; 0 is chance)")
-    if (folder / "humaneval.jsonl").is_file():
+    if on_first((folder / "humaneval.jsonl").is_file):
         say(f"{'humaneval':32} left out, running a model's code needs a sandbox that is not built yet")
     return scores

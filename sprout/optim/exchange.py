@@ -10,10 +10,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sprout.common.processes import in_touch, world
 
-def world() -> tuple[int, int]:
-    """(rank, number of processes); (0, 1) outside `torchrun`."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+# From torch 2.13 on under new names; the old ones still work there and warn.
+REDUCE_SCATTER = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+ALL_GATHER = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
 
 def shard_length(n: int) -> int:
@@ -42,7 +43,8 @@ def reduce_scatter_mean(x: Tensor) -> Tensor:
     if size == 1:
         return x
     shard = x.new_empty(shard_length(len(x)), *x.shape[1:])
-    dist.reduce_scatter_tensor(shard, padded(x).contiguous(), op=dist.ReduceOp.SUM)
+    with in_touch():
+        REDUCE_SCATTER(shard, padded(x).contiguous(), op=dist.ReduceOp.SUM)
     return shard / size
 
 
@@ -52,14 +54,6 @@ def all_gather(shard: Tensor, n: int) -> Tensor:
     if size == 1:
         return shard
     whole = shard.new_empty(len(shard) * size, *shard.shape[1:])
-    dist.all_gather_into_tensor(whole, shard.contiguous())
+    with in_touch():
+        ALL_GATHER(whole, shard.contiguous())
     return whole[:n]
-
-
-def mean_scalar(x: float) -> float:
-    """The mean of a number over all processes."""
-    if world()[1] == 1:
-        return x
-    value = torch.tensor(x, dtype=torch.float64)
-    dist.all_reduce(value)
-    return float(value) / world()[1]

@@ -29,7 +29,7 @@ class GrowConfig:
     """where everything goes; the same command again goes on where it stopped"""
     depth: int = 4
     """the one dial: layers, and with them width, learning rates, batch and weight decay"""
-    minutes: float = 14.0
+    minutes: float = 8.0
     """time for everything on this machine; turned into a fixed number of steps at the start"""
     tokens: int = 0
     """train on this many tokens instead, whatever the time (then the plan is the same on every machine)"""

@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from sprout.common.hashing import stable_hash
+from sprout.common.processes import from_first, world
 from sprout.data import (
     batch_rows,
     get_batch,
@@ -18,12 +19,12 @@ from sprout.train import LoopConfig
 from sprout.train.loop import backward_step
 from sprout.world.skills import SKILLS
 
-REINFORCE_STEP = 2.7  # seconds, on two cores
+REINFORCE_STEP = 1.5  # seconds, on two cores
 
 
 def evaluation_seconds(config: GrowConfig) -> float:
     """About how long a stage's evaluation takes on two cores."""
-    return 0.0035 * config.eval_problems * (len(SKILLS) + 1) * (1 if config.uses_world else 0.2) + 4
+    return 0.0012 * config.eval_problems * (len(SKILLS) + 1) * (1 if config.uses_world else 0.2) + 4
 
 
 def loop_config(s: Session, stage: str, steps: int) -> LoopConfig:
@@ -44,15 +45,16 @@ def loop_config(s: Session, stage: str, steps: int) -> LoopConfig:
 
 def measure(s: Session) -> float:
     """Seconds a training step takes here; compiles on the way. The model comes out as it went in."""
+    rank, size = world()
     rows = max(1, s.config.batch_tokens // s.config.context)
     data = feed(s, "midtrain", 40 * s.config.context)
     weights = {k: v.clone() for k, v in s.model.state_dict().items()}
     optimizer = Optimizer(s.model, loop_config(s, "pretrain", 100).optim)
     seconds: list[float] = []
     began = time.perf_counter()
-    while len(seconds) < 4 or (len(seconds) < 25 and time.perf_counter() - began < 6):
+    while from_first(len(seconds) < 4 or (len(seconds) < 25 and time.perf_counter() - began < 6)):
         start = time.perf_counter()
-        batch = get_batch(data, batch_rows(len(data), rows, len(seconds), 0), s.compute.device)
+        batch = get_batch(data, batch_rows(len(data), rows, len(seconds), 0)[rank::size], s.compute.device)
         backward_step(s.gradients, batch, min(rows, 32))
         optimizer.step(1e-6)
         if not seconds:
@@ -63,7 +65,7 @@ def measure(s: Session) -> float:
 
 
 def make_plan(s: Session, began: float) -> Plan:
-    """Turn minutes into steps: what is left after evaluation and data is shared out, 11 % of all to reinforcement."""
+    """Turn minutes into steps: what is left after evaluation and data is shared out, 9 % of all to reinforcement."""
     config = s.config
     tokens_per_step = max(1, config.batch_tokens // config.context) * config.context
     if config.tokens:
@@ -75,10 +77,10 @@ def make_plan(s: Session, began: float) -> Plan:
         s.say(f"measured {speed / 1000:.1f}k tokens/s")
         total = config.minutes * 60
         evaluation = 4 * evaluation_seconds(config)
-        rl_seconds = 0.11 * total
+        rl_seconds = 0.09 * total
         left = total - (time.perf_counter() - began) - evaluation - rl_seconds - 10
-        # Making the data costs about a second per 300k tokens besides.
-        steps = max(3, int(left / (step + tokens_per_step / 300_000)))
+        # Making the data costs about a second per 600k tokens besides.
+        steps = max(3, int(left / (step + tokens_per_step / 600_000)))
         rl = max(2, int(rl_seconds / REINFORCE_STEP)) if config.rl_steps < 0 else config.rl_steps
     pretrain, finetune = max(1, round(steps * 0.08)), max(1, round(steps * 0.60))
     return Plan(pretrain, max(1, steps - pretrain - finetune), finetune, rl, speed)

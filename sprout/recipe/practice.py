@@ -6,7 +6,10 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
+
+import torch
 
 from sprout.common.hashing import stable_hash
 from sprout.data import (
@@ -14,7 +17,7 @@ from sprout.data import (
     get_batch,
     world_problems,
 )
-from sprout.engine import Engine, Prompt, Sampling
+from sprout.engine import Engine, Prompt, Sampling, generate_shared
 from sprout.evals import evaluate_skills, problems_for
 from sprout.optim import OptimConfig
 from sprout.optim import world as processes
@@ -24,6 +27,7 @@ from sprout.recipe.samples import Samples
 from sprout.recipe.sources import feed, fits
 from sprout.recipe.stages import check_problem, checkpoint_folder, done, finish, take_up
 from sprout.rl import ReinforceConfig, reinforce
+from sprout.train import make_gradients
 from sprout.train.loop import backward_step
 from sprout.world import Problem
 from sprout.world.skills import SKILLS
@@ -34,7 +38,7 @@ def where_tries_differ(s: Session, engine: Engine, problems: int = 16, tries: in
     problems): where all are right or all are wrong, a comparison within the group teaches nothing."""
     asked = [p for p in problems_for(s.world, list(SKILLS), problems, "validation") if fits(s, p)]
     sampling = Sampling(1.0, max_tokens=130, seed=stable_hash(s.config.seed, "tries") % 2**31)
-    completions = engine.generate([Prompt(p.prompt, p.tools) for p in asked for _ in range(tries)], sampling)
+    completions = generate_shared(engine, [Prompt(p.prompt, p.tools) for p in asked for _ in range(tries)], sampling)
     spread: dict[str, list[float]] = {}
     for i, problem in enumerate(asked):
         mine = completions[i * tries : (i + 1) * tries]
@@ -110,6 +114,7 @@ def run_reinforce(s: Session) -> None:
     log = reinforce(
         s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say,
         rehearsal(s, s.plan.reinforce), s.journal, samples.now_and_then if samples else None,
+        make_gradients(s.model, replace(s.compute, dtype=torch.float32, compile=False)),  # lengths differ: nothing to compile
     )  # fmt: skip
     if samples:
         samples.take(s.plan.reinforce)

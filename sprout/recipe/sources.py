@@ -16,6 +16,7 @@ from sprout.common.errors import UserError
 from sprout.common.files import read_json
 from sprout.common.hashing import stable_hash
 from sprout.common.messages import Message
+from sprout.common.processes import on_first
 from sprout.data import (
     Border,
     Packed,
@@ -204,7 +205,7 @@ def conversations(s: Session, split: str, seed: int, tokens: int) -> Iterator[An
 
 def talks_at_all(s: Session) -> bool:
     """Whether there are conversations to learn from."""
-    return bool(s.config.uses_world or s.local["chats"]["train"] or s.local["gsm8k"])
+    return bool(s.config.uses_world or s.local["chats"]["train"] or s.local["gsm8k"] or s.local.get("chats_elsewhere"))
 
 
 def source(s: Session, stage: str, steps: int, rows: int, folder: Path) -> Packed | Stream:
@@ -220,7 +221,11 @@ def source(s: Session, stage: str, steps: int, rows: int, folder: Path) -> Packe
 
 def feed(s: Session, stage: str, tokens: int, split: str = "train") -> Packed:
     """The packed rows of a stage: documents to pretrain, both to midtrain (7 parts of 10 conversations), conversations
-    to finetune; documents everywhere where there are no conversations."""
+    to finetune; documents everywhere where there are no conversations. The first process makes them for all."""
+    return on_first(lambda: _feed(s, stage, tokens, split))
+
+
+def _feed(s: Session, stage: str, tokens: int, split: str) -> Packed:
     seed = stable_hash(s.config.seed, stage, split)
     talk = {"pretrain": 0.0, "midtrain": 0.7, "finetune": 1.0}[stage] if talks_at_all(s) else 0.0
     items: list[Any] = []

@@ -14,9 +14,10 @@ import sprout
 from sprout.common.errors import UserError
 from sprout.common.files import read_json, write_json
 from sprout.common.hashing import stable_hash
+from sprout.common.processes import on_first, weights_from_first
 from sprout.data import Stream
 from sprout.data.gsm8k import check_gsm8k
-from sprout.engine import Engine, Sampling
+from sprout.engine import Engine, Sampling, generate_shared
 from sprout.evals import bits_per_byte, evaluate_skills, problems_for
 from sprout.model import GPT
 from sprout.model.count import flops_per_token, parameters
@@ -36,7 +37,7 @@ def code_version() -> str:
     """A hash of the source that decides what a stage gives."""
     root = Path(sprout.__file__).parent
     parts = [p.read_text(encoding="utf-8") for d in ("common", "world", "tokenizer", "model", "optim", "data", "train", "engine", "rl", "recipe")
-             for p in sorted((root / d).rglob("*.py"))]  # fmt: skip
+             for p in sorted((root / d).rglob("*.[pch]*")) if p.suffix in (".py", ".c", ".h")]  # fmt: skip
     return f"{stable_hash(*parts):016x}"
 
 
@@ -50,6 +51,10 @@ def stage_key(s: Session, stage: str) -> str:
 
 def done(s: Session, stage: str) -> bool:
     """Whether the run holds this stage, whole and made from the same things. Raises UserError for one of another run."""
+    return on_first(lambda: _done(s, stage))
+
+
+def _done(s: Session, stage: str) -> bool:
     folder = s.stage_folder(stage)
     if not (folder / "stage.json").is_file():
         return False
@@ -78,11 +83,13 @@ def checkpoint_folder(s: Session, stage: str) -> Path:
 def take_up(s: Session, stage: str) -> None:
     """Start from the weights of the stage before."""
     at = STAGES.index(stage)
-    if at == 0:
-        s.model.load_state_dict(GPT(s.model.config, s.config.seed).state_dict())
-        return
-    folder = s.stage_folder(STAGES[at - 1])
-    s.model.load_state_dict(load_hf(folder)[0].state_dict())
+
+    def load() -> None:
+        before = load_hf(s.stage_folder(STAGES[at - 1]))[0] if at else GPT(s.model.config, s.config.seed)
+        s.model.load_state_dict(before.state_dict())
+
+    on_first(load)
+    weights_from_first(s.model)
 
 
 def check_problem(problem: Problem, reply: Reply) -> Verdict:
@@ -111,7 +118,7 @@ def evaluate(s: Session, stage: str) -> dict[str, Any]:
             found["made_up"] = results.made_up.plain()
         found["mistakes"] = results.mistakes
     prompts = [p for p in sample_prompts(s) if engine.room(p) > 0]
-    replies = engine.generate(prompts, Sampling(max_tokens=100))
+    replies = generate_shared(engine, prompts, Sampling(max_tokens=100))
     found["samples"] = [
         {"prompt": p.messages[-1].content, "reply": spoken(c.messages)} for p, c in zip(prompts, replies, strict=True)
     ]
@@ -128,9 +135,13 @@ def finish(s: Session, stage: str, began: float, record: dict[str, Any]) -> None
     record |= evaluate(s, stage)
     record["eval_seconds"] = time.perf_counter() - began - trained
     folder = s.stage_folder(stage)
-    (folder / "stage.json").unlink(missing_ok=True)
-    save_hf(s.model, s.tokenizer, folder)
-    write_json(folder / "stage.json", record)
+
+    def write() -> None:
+        (folder / "stage.json").unlink(missing_ok=True)
+        save_hf(s.model, s.tokenizer, folder)
+        write_json(folder / "stage.json", record)
+
+    on_first(write)
     mean = None
     if record.get("skills"):
         mean = sum(v["rate"] for v in record["skills"].values()) / len(record["skills"])

@@ -1,4 +1,4 @@
-"""The policy gradient, as pure functions: advantages within a group, and the loss over the tokens of a batch."""
+"""The policy gradient, as pure functions: advantages within a group, and what each token weighs in the loss."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ def advantages(rewards: Tensor) -> Tensor:
     return rewards - rewards.mean(dim=1, keepdim=True)
 
 
-def policy_loss(logprobs: Tensor, advantage: Tensor, mask: Tensor) -> Tensor:
-    """The REINFORCE loss, on-policy: minus the advantage of each token's reply times its log-probability, averaged over
-    all trained tokens of the whole batch (arXiv 2503.14476), so that a token counts the same in long and short replies.
+def policy_weights(advantage: Tensor, mask: Tensor, count: Tensor | float) -> Tensor:
+    """What the nats of each token weigh in the REINFORCE loss, on-policy: the advantage of the token's reply, over the
+    number of trained tokens of the whole batch (arXiv 2503.14476), so that a token counts the same in long and short
+    replies. The loss is minus the advantage times the log-probability, and nats are minus log-probabilities.
 
-    logprobs, mask (N, T), advantage (N,); a scalar."""
-    return -(advantage[:, None] * logprobs * mask).sum() / mask.sum().clamp(min=1)
+    advantage (N,), mask (N, T), 1 for a trained token; `count` of all of them, on all processes. Returns (N, T)."""
+    return advantage[:, None] * mask / max(1.0, float(count))

@@ -6,6 +6,7 @@ nothing to clip, and no reference model; the KL to where it began is only report
 
 from __future__ import annotations
 
+import functools
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,15 +19,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sprout.common.compute import Compute
 from sprout.common.errors import Interrupted
+from sprout.common.processes import add_up, gathered, on_first
+from sprout.data import Batch
 from sprout.engine import Completion, Engine, Prompt, Sampling, Toolbox
 from sprout.journal import Journal
-from sprout.model import GPT
+from sprout.model import GPT, token_losses
 from sprout.optim import OptimConfig, Optimizer, schedule, world
-from sprout.optim.exchange import mean_scalar
-from sprout.rl.policy import advantages, policy_loss
+from sprout.rl.policy import advantages, policy_weights
 from sprout.tokenizer import Tokenizer
-from sprout.train.checkpoint import Checkpoint, load_latest, save_checkpoint, save_seconds
+from sprout.train import Gradients, make_gradients
+from sprout.train.checkpoint import Checkpoint, Pause, load_for_all, save_checkpoint, save_seconds
 from sprout.world import Problem, Verdict
 
 
@@ -47,7 +51,7 @@ class ReinforceConfig:
 
 @dataclass(frozen=True, slots=True)
 class Rollouts:
-    """One step's tries: completions (groups x replies) and their rewards (groups, replies)."""
+    """One step's tries, this process's part of them: completions (groups x replies) and their rewards (groups, replies)."""
 
     completions: list[Completion]
     rewards: Tensor
@@ -60,33 +64,39 @@ def roll_out(
     config: ReinforceConfig,
     step: int,
 ) -> Rollouts:
-    """Sample `config.replies` replies to each problem; the reward is 1 for a right and ended one, else 0."""
-    asked = [p for p in problems for _ in range(config.replies)]
-    rank = world()[0]
-    sampling = Sampling(
-        config.temperature,
-        max_tokens=config.max_tokens,
-        seed=((config.seed * 1000 + rank) * 100_000 + step) * len(asked),
-    )
+    """Sample `config.replies` replies to each problem; the reward is 1 for a right and ended one, else 0. Of several
+    processes each samples for its part of the problems; a try's luck does not depend on how many there are."""
+    rank, size = world()
+    tries = len(problems) * config.replies
+    first = (config.seed * 1000 * 100_000 + step) * tries
+    mine = [i for i in range(tries) if i // config.replies % size == rank]
+    asked = [problems[i // config.replies] for i in mine]
+    sampling = [Sampling(config.temperature, max_tokens=config.max_tokens, seed=first + i) for i in mine]
     completions = engine.generate([Prompt(p.prompt, p.tools) for p in asked], sampling)
     right = [check(p, c.messages).right and c.finish == "stop" for p, c in zip(asked, completions, strict=True)]
-    return Rollouts(completions, torch.tensor(right, dtype=torch.float32).view(len(problems), config.replies))
+    return Rollouts(completions, torch.tensor(right, dtype=torch.float32).view(-1, config.replies))
 
 
-def token_logprobs(model: GPT, completions: Sequence[Completion], pad: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities (N, T-1) of each next token of prompt + reply, the mask (N, T-1) of those the model chose (the
-    end of turn among them), and the entropies (N, T-1), detached."""
+def as_batch(completions: Sequence[Completion], pad: int, device: torch.device) -> Batch:
+    """Prompts and replies as a batch (N, T) whose targets are the tokens that the model chose, the end of turn among them."""
     longest = max(len(c.prompt_ids) + len(c.ids) for c in completions)
     ids = torch.full((len(completions), longest), pad, dtype=torch.int64)
-    mask = torch.zeros(len(completions), longest)
+    chosen = torch.zeros(len(completions), longest, dtype=torch.bool)
+    segments = torch.zeros(len(completions), longest, dtype=torch.int32)
     for i, c in enumerate(completions):
         start, stop = len(c.prompt_ids), len(c.prompt_ids) + len(c.ids)
         ids[i, :stop] = torch.tensor(c.prompt_ids + c.ids)
-        mask[i, start:stop] = torch.tensor(c.sampled, dtype=torch.float32)
-    ids, mask = ids.to(model.embed.device), mask.to(model.embed.device)
-    logp = model.logits(model(ids[:, :-1])).float().log_softmax(-1)
-    entropy = -(logp.detach().exp() * logp.detach()).sum(-1)
-    return logp.gather(2, ids[:, 1:, None])[..., 0], mask[:, 1:], entropy
+        chosen[i, start:stop] = torch.tensor(c.sampled, dtype=torch.bool)
+        segments[i, :stop] = 1
+    targets = torch.where(chosen, ids, -1)[:, 1:]
+    return Batch(ids[:, :-1].to(device), targets.to(device), segments[:, :-1].to(device))
+
+
+@torch.no_grad()
+def token_nats(model: GPT, batch: Batch) -> Tensor:
+    """The nats (N, T) of the batch's targets under the model, 0 where there is none."""
+    logits = model.logits(model(batch.ids, batch.segments))
+    return token_losses(logits.flatten(0, 1), batch.targets.flatten()).view(batch.targets.shape)
 
 
 def reinforce(
@@ -101,78 +111,82 @@ def reinforce(
     rehearse: Callable[[int], None] | None = None,
     journal: Journal | None = None,
     sample: Callable[[int], None] | None = None,
+    gradients: Gradients | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` in place on problems from an endless iterator; go on from a checkpoint in `folder` if there is one.
     `rehearse(step)`, where given, adds the gradients of a batch of what was learned before, so that practising one thing
     does not unlearn the others (as PPO-ptx does, arXiv 2203.02155). `journal` and `sample` are for who watches, as in
-    `train`.
+    `train`; `gradients` is who computes them in float32 (torch by itself where not given).
 
-    Returns per step: reward, shares of groups all right and all wrong, mean length, share cut off, entropy, KL to the
-    beginning (nats a token), seconds. Groups all right or all wrong teach nothing and take no part in the update."""
+    Returns per step: reward, shares of groups all right and all wrong, mean length, share cut off, entropy (the mean
+    nats of what was sampled), KL to the beginning (nats a token), seconds. Groups all right or all wrong teach nothing and take no part in the update."""
+    gradients = gradients or make_gradients(model, Compute("cpu", torch.float32, False, torch.get_num_threads(), ()))
     optimizer = Optimizer(model, config.optim)
     engine = Engine(model, tokenizer, toolbox, max_batch=config.groups * config.replies)
     pad = tokenizer.specials["<|endoftext|>"]
     rank, size = world()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     start, log, spent = 0, [], 0.0
-    if checkpoint := load_latest(folder, say):
+    if checkpoint := load_for_all(folder, say):
         model.load_state_dict(checkpoint.weights)
         optimizer.load_state_dict(checkpoint.optimizer)
         start, log, spent = checkpoint.step, checkpoint.meta["log"], checkpoint.meta["seconds"]
         say(f"reinforce: going on from step {start} of {config.steps}")
-        for _ in range(start * config.groups * size):  # the problems already used
+        for _ in range(start * config.groups):  # the problems already used
             next(problems)
     reference = GPT(model.config).to(model.embed.device)
     reference.load_state_dict(before)
-    stop = False
+    pause = Pause(config.save_seconds)
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal stop
-        if stop:  # a second Ctrl-C does not wait for the step
+        if size == 1 and pause.asked:  # a second Ctrl-C does not wait for the step; see `train`
             raise KeyboardInterrupt
-        stop = True
+        pause.asked = True
 
     previous = signal.signal(signal.SIGINT, on_interrupt)
-    began = saved = time.perf_counter()
+    began = time.perf_counter()
     bar = tqdm(total=config.steps, initial=start, desc="reinforce", unit="step", mininterval=0.5, disable=rank != 0)
     dtype, model.dtype = model.dtype, torch.float32
     try:
         for step in range(start, config.steps):
             step_began = time.perf_counter()
-            drawn = [next(problems) for _ in range(config.groups * size)]
-            rollouts = roll_out(engine, drawn[rank::size], check, config, step)
+            drawn = [next(problems) for _ in range(config.groups)]
+            rollouts = roll_out(engine, drawn, check, config, step)
             rewards = rollouts.rewards
             advantage = advantages(rewards).flatten()
             used = [i for i, a in enumerate(advantage.tolist()) if a != 0]
-            entropy = kl = 0.0
+            sums = torch.zeros(3)  # of entropy, KL and trained tokens
+            count = torch.zeros(())
             if used:
                 chosen = [rollouts.completions[i] for i in used]
-                logprobs, mask, entropies = token_logprobs(model, chosen, pad)
-                loss = policy_loss(logprobs, advantage[used].to(mask.device), mask)
-                (loss * config.weight).backward()
-                with torch.no_grad():
-                    old, _, _ = token_logprobs(reference, chosen, pad)
-                entropy = float((entropies * mask).sum() / mask.sum())
-                kl = float(((logprobs.detach() - old) * mask).sum() / mask.sum())
+                batch = as_batch(chosen, pad, model.embed.device)
+                mask = (batch.targets >= 0).float()
+                count = mask.sum().cpu()
+            count = add_up(count)
+            if used:
+                weights = policy_weights(advantage[used].to(mask.device), mask, count)
+                nats = gradients(batch, weights * (config.weight * size))  # the optimizer takes the mean over the processes
+                sums = torch.stack([nats.sum(), (token_nats(reference, batch) - nats).sum(), mask.sum()]).cpu()
             if rehearse:
                 rehearse(step)
             optimizer.step(schedule(step, config.steps, 2, config.steps - 2))
 
-            lengths = [sum(c.sampled) for c in rollouts.completions]
+            entropy, kl = (sums[:2] / sums[2]).tolist() if add_up(sums)[2] > 0 else (0.0, 0.0)
+            told = gathered((rewards, [(sum(c.sampled), c.finish != "stop") for c in rollouts.completions]))
+            rewards = torch.cat([theirs for theirs, _ in told])
+            lengths, cut = zip(*(pair for _, pairs in told for pair in pairs), strict=True)
             entry = {
                 "step": step + 1,
                 "reward": float(rewards.mean()),
                 "all_right": float((rewards.mean(1) == 1).float().mean()),
                 "all_wrong": float((rewards.mean(1) == 0).float().mean()),
                 "length": sum(lengths) / len(lengths),
-                "cut": sum(c.finish != "stop" for c in rollouts.completions) / len(lengths),
+                "cut": sum(cut) / len(lengths),
                 "entropy": entropy,
                 "kl": kl,
             }
             now = time.perf_counter()
-            log.append(
-                {k: v if k == "step" else mean_scalar(v) for k, v in entry.items()} | {"seconds": spent + now - began}
-            )
+            log.append(entry | {"seconds": spent + now - began})
             bar.set_postfix_str(
                 f"reward {entry['reward']:.2f}, all right {entry['all_right']:.0%}, all wrong {entry['all_wrong']:.0%}, KL {kl:.3f}",
                 refresh=False,
@@ -183,12 +197,12 @@ def reinforce(
                 journal.step("reinforce", step + 1, config.steps, speed, log[-1]["seconds"], reward=log[-1]["reward"])
             if sample:
                 sample(step + 1)
-            if stop or now - saved > config.save_seconds or step + 1 == config.steps:
-                state = optimizer.state_dict()
-                if rank == 0:
-                    meta = {"log": log, "seconds": spent + time.perf_counter() - began}
-                    save_checkpoint(folder, Checkpoint(step + 1, model.state_dict(), state, meta))
-                saved = time.perf_counter()
+            stop, due = pause.now()
+            if stop or due or step + 1 == config.steps:
+                meta = {"log": log, "seconds": spent + time.perf_counter() - began}
+                checkpoint = Checkpoint(step + 1, model.state_dict(), optimizer.state_dict(), meta)
+                on_first(functools.partial(save_checkpoint, folder, checkpoint))
+                pause.saved()
             if stop:
                 raise Interrupted(
                     f"reinforce: saved at step {step + 1} of {config.steps}; run the same command to go on"

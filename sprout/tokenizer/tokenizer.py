@@ -6,6 +6,7 @@ import codecs
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import regex
@@ -48,6 +49,10 @@ class Tokenizer:
         self._cache: dict[str, list[int]] = {}
         self._core = native.core(self.tokens, self.merges, self.ranks) if use_native and pattern == PATTERN else None
         self._special_bytes = {i: name.encode() for name, i in self.specials.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: what it was made from; the C core is made there anew."""
+        return Tokenizer, (self.tokens, self.merges, tuple(self.specials), self.pattern)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, use_native: bool = True, threads: int = 1) -> Tokenizer:

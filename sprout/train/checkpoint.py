@@ -11,16 +11,19 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from sprout.common.errors import UserError
+from sprout.common.processes import add_up, from_first, is_first, tensors_from_first
 
 
 def save_seconds() -> float:
@@ -104,6 +107,34 @@ def load_latest(folder: Path, say: Callable[[str], None] = print) -> Checkpoint 
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             say(f"passing over the damaged checkpoint {path.name}: {error}")
     return None
+
+
+def load_for_all(folder: Path, say: Callable[[str], None] = print) -> Checkpoint | None:
+    """`load_latest` on the first process, which hands it to the others; a collective."""
+    found = load_latest(folder, say) if is_first() else None
+    facts = from_first((found.step, found.meta) if found else None)
+    if facts is None:
+        return None
+    weights = tensors_from_first(found.weights if found else {})
+    return Checkpoint(facts[0], weights, tensors_from_first(found.optimizer if found else {}), facts[1])
+
+
+class Pause:
+    """Whether to stop, because somebody `asked`, and whether it is time to save: all processes get the same answer after
+    the same step, the first one's clock being the one that counts."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.asked = seconds, False
+        self.saved()
+
+    def saved(self) -> None:
+        self.at = time.perf_counter()
+
+    def now(self) -> tuple[bool, bool]:
+        """(stop, save); a collective."""
+        due = is_first() and time.perf_counter() - self.at > self.seconds
+        stop, save = add_up(torch.tensor([float(self.asked), float(due)])).tolist()
+        return stop > 0, save > 0
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

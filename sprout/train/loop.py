@@ -13,18 +13,18 @@ from types import FrameType
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
 from sprout.common.compute import Compute
 from sprout.common.errors import Interrupted, UserError
+from sprout.common.processes import add_up, on_first
 from sprout.data import Batch, Packed, Resident, Source
 from sprout.journal import Journal
 from sprout.model import GPT, token_losses
 from sprout.optim import OptimConfig, Optimizer, schedule, world
 from sprout.train import native
-from sprout.train.checkpoint import Checkpoint, load_latest, save_checkpoint, save_seconds
+from sprout.train.checkpoint import Checkpoint, Pause, load_for_all, save_checkpoint, save_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +42,26 @@ class LoopConfig:
     log_every: int = 10
 
 
-Gradients = Callable[[Batch, float], float]
+Gradients = Callable[[Batch, float | Tensor], Tensor]
 
 
 def make_gradients(model: GPT, compute: Compute) -> Gradients:
-    """`gradients(batch, weight)` adds to the parameters' gradients those of `weight` times the sum of nats over the batch's
-    targets, and returns that sum: by the C core, or by torch, compiled where that is on. Build once, use in all stages."""
+    """`gradients(batch, weight)` adds to the parameters' gradients those of the batch's targets' nats, each times its weight,
+    (B, T) float32 or one number for all, and returns the nats (B, T), 0 where there is no target: by the C core, or by
+    torch, compiled where that is on. Build once, use in all stages."""
     if compute.kernels == "c":
         return native.CoreGradients(model, compute)
 
-    def loss(ids: Tensor, segments: Tensor, targets: Tensor) -> Tensor:
+    def losses(ids: Tensor, segments: Tensor, targets: Tensor) -> Tensor:
         hidden = model(ids, segments)  # (B, T, C)
-        return token_losses(model.logits(hidden).flatten(0, 1), targets.flatten()).sum()
+        return token_losses(model.logits(hidden).flatten(0, 1), targets.flatten()).view(targets.shape)
 
-    run = torch.compile(loss, dynamic=False) if compute.compile else loss
+    run = torch.compile(losses, dynamic=False) if compute.compile else losses
 
-    def gradients(batch: Batch, weight: float) -> float:
+    def gradients(batch: Batch, weight: float | Tensor) -> Tensor:
         nats = run(batch.ids, batch.segments, batch.targets)
-        (nats * weight).backward()
-        return float(nats.detach().double())
+        (nats * weight).sum().backward()
+        return nats.detach()
 
     return gradients
 
@@ -74,13 +75,12 @@ def backward_step(gradients: Gradients, batch: Batch, micro_rows: int) -> float:
     size = world()[1]
     totals = torch.tensor([0.0, float((batch.targets >= 0).sum())], dtype=torch.float64)
     count = totals[1].clone()
-    if size > 1:
-        dist.all_reduce(count)
+    add_up(count)
     for i in range(0, len(batch.ids), micro_rows):
         part = slice(i, i + micro_rows)
-        totals[0] += gradients(Batch(batch.ids[part], batch.targets[part], batch.segments[part]), size / float(count))
-    if size > 1:
-        dist.all_reduce(totals)
+        nats = gradients(Batch(batch.ids[part], batch.targets[part], batch.segments[part]), size / float(count))
+        totals[0] += nats.double().sum().cpu()
+    add_up(totals)
     return float(totals[0] / count)
 
 
@@ -106,7 +106,7 @@ def train(
     source = Resident(data, config.rows, config.seed) if isinstance(data, Packed) else data
     optimizer = Optimizer(model, config.optim)
     start, curve, spent = 0, [], 0.0
-    if checkpoint := load_latest(folder, say):
+    if checkpoint := load_for_all(folder, say):
         model.load_state_dict(checkpoint.weights)
         optimizer.load_state_dict(checkpoint.optimizer)
         start, curve, spent = checkpoint.step, checkpoint.meta["curve"], checkpoint.meta["seconds"]
@@ -114,19 +114,19 @@ def train(
 
     def save(step: int) -> None:
         state = optimizer.state_dict()  # every process takes part
-        if rank == 0:
-            seconds = spent + time.perf_counter() - began
-            save_checkpoint(folder, Checkpoint(step, model.state_dict(), state, {"curve": curve, "seconds": seconds}))
+        meta = {"curve": curve, "seconds": spent + time.perf_counter() - began}
+        on_first(lambda: save_checkpoint(folder, Checkpoint(step, model.state_dict(), state, meta)))
 
-    stop, step = False, start
+    pause, step = Pause(config.save_seconds), start
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal stop
-        if stop or step == start:  # a second Ctrl-C; or in the first step, which compiles and has nothing to lose
+        # A second Ctrl-C; or in the first step, which compiles and has nothing to lose. One of several processes can't go
+        # by itself, and hears torchrun's signal besides the keyboard's.
+        if size == 1 and (pause.asked or step == start):
             raise KeyboardInterrupt
-        stop = True
+        pause.asked = True
 
-    began = saved = time.perf_counter()
+    began = time.perf_counter()
     tokens_per_step = config.rows * data.context
     bar = tqdm(total=config.steps, initial=start, desc=name, unit="step", mininterval=0.5, disable=rank != 0)
     previous = signal.signal(signal.SIGINT, on_interrupt)
@@ -162,9 +162,10 @@ def train(
             if sample:
                 sample(step + 1)
             bar.update()
-            if stop or (now - saved > config.save_seconds and step + 1 < config.steps):
+            stop, due = pause.now()
+            if stop or (due and step + 1 < config.steps):
                 save(step + 1)
-                saved = time.perf_counter()
+                pause.saved()
             if stop:
                 raise Interrupted(f"{name}: saved at step {step + 1} of {config.steps}; run the same command to go on")
         save(config.steps)

@@ -60,7 +60,7 @@ typedef struct {
     Weights weights;
     Room *rooms;
     void **blocks; /* everything that was allocated */
-    int count, most, failed;
+    int count, most, failed, busy;
 } Step;
 
 static void *take(Step *p, size_t bytes) {
@@ -297,6 +297,7 @@ static PyObject *gradients(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "OO!OOOOOOOO", &capsule, &PyList_Type, &matrices, &cos, &sin, &ids, &targets, &segments, &scales, &nats, &gradient)) return NULL;
     Step *p = PyCapsule_GetPointer(capsule, NAME);
     if (!p) return NULL;
+    if (p->busy) return PyErr_SetString(PyExc_RuntimeError, "this step is at work in another thread"), NULL;
     const Shape *s = &p->s;
     const long T = s->T, C = s->C, wide = (long)s->H * s->D, narrow = (long)s->K * s->D, F = s->F;
     const int count = 2 + 7 * s->L;
@@ -332,11 +333,13 @@ static PyObject *gradients(PyObject *self, PyObject *args) {
                 good = 0, PyErr_SetString(PyExc_ValueError, "segments: expected rising numbers, then zeros");
         }
         if (good) {
+            p->busy = 1;
             Py_BEGIN_ALLOW_THREADS
             everybody(&work, pack_some);
             everybody(&work, do_rows);
             everybody(&work, add_up);
             Py_END_ALLOW_THREADS
+            p->busy = 0;
         }
     }
     while (held) PyBuffer_Release(&views[--held]);

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from sprout.common.compute import Compute
 from sprout.common.errors import UserError
@@ -35,36 +37,41 @@ class CoreGradients:
                 f"this one has width {c.width}, hidden {c.hidden}, head size {c.head_size}"
                 f"{', and its head is the embedding' if model.head is None else ''}. Take torch."
             )
-        self.model, self.threads = model, compute.threads
+        self.model, self.threads = model, min(compute.threads, 256)
         self.set = instruction_set(compute.dtype)
-        self.steps: dict[int, Any] = {}  # by context
         self.parameters: list[nn.Parameter] = [model.embed, model.head]
         self.parameters += [getattr(block, name) for block in model.blocks for name in MATRICES]
         self.sizes = [p.numel() for p in self.parameters]
 
-    def _step(self, context: int) -> Any:
-        if context not in self.steps:
-            c = self.model.config
-            self.steps[context] = _native.step(
-                self.set, self.threads, c.layers, c.width, c.heads, c.kv_heads, c.head_size, c.hidden, c.vocab_size,
-                context, c.eps, c.qk_gain,
-            )  # fmt: skip
-        return self.steps[context]
+    @functools.cached_property
+    def step(self) -> Any:
+        """Room for rows of the model's context; made at the first step."""
+        c = self.model.config
+        return _native.step(
+            self.set, self.threads, c.layers, c.width, c.heads, c.kv_heads, c.head_size, c.hidden, c.vocab_size,
+            c.context, c.eps, c.qk_gain,
+        )  # fmt: skip
 
-    def __call__(self, batch: Batch, weight: float) -> float:
-        context = batch.ids.shape[1]
+    def __call__(self, batch: Batch, weight: float | Tensor) -> Tensor:
+        rows, length = batch.ids.shape
+        missing = self.model.config.context - length
+        if missing < 0:
+            raise ValueError(f"rows of {length} tokens are longer than the model's context of {length + missing}")
+        weights = torch.full((rows, length), weight) if isinstance(weight, float) else weight.float()
+        # Behind the last target nothing is computed, so a short row costs no more than its length.
+        ids, targets, segments, scales = (
+            F.pad(x, (0, missing), value=fill).contiguous().numpy()
+            for x, fill in ((batch.ids, 0), (batch.targets, -1), (batch.segments, 0), (weights, 0.0))
+        )
         flat = torch.empty(sum(self.sizes))
-        nats = torch.empty(batch.ids.shape)
-        scales = torch.full(batch.ids.shape, weight)
+        nats = torch.empty(rows, self.model.config.context)
         _native.gradients(
-            self._step(context), [p.detach().numpy() for p in self.parameters],
-            self.model.cos[:context].numpy(), self.model.sin[:context].numpy(),
-            batch.ids.contiguous().numpy(), batch.targets.contiguous().numpy(), batch.segments.contiguous().numpy(),
-            scales.numpy(), nats.numpy(), flat.numpy(),
+            self.step, [p.detach().numpy() for p in self.parameters], self.model.cos.numpy(), self.model.sin.numpy(),
+            ids, targets, segments, scales, nats.numpy(), flat.numpy(),
         )  # fmt: skip
         for p, g in zip(self.parameters, flat.split(self.sizes), strict=True):
             if p.grad is None:
                 p.grad = g.view(p.shape)
             else:
                 p.grad += g.view(p.shape)
-        return float(nats.double().sum())
+        return nats[:, :length]

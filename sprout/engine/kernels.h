@@ -1,0 +1,279 @@
+/* The sums of a decoding step, once for each kind of vector: native.c includes this file with W (floats in a vector), NAME(x)
+ * (what a function is called), TARGET (which instructions it may use), BLOCKS (how many rows and panels at once, so that
+ * their sums fit into the registers) and EVENS (0, 2, 4, ... 2W - 2).
+ *
+ * A matrix (N, C) lies in panels of 32 rows: for each of the C channels its 32 numbers side by side, so that a product needs
+ * no sums across a vector, and every weight is read once, in order. However many rows there are at once, each of a row's
+ * numbers is summed over the channels in the same order: a reply is the same, to the last bit, alone and among others.
+ *
+ * Letters: B rows, C channels in, S tokens seen, D head size, R rows and P panels at once. */
+
+#define VECTOR NAME(vector)
+#define INTS NAME(ints)
+#define LOOSE NAME(loose)
+#define NV (PANEL / W) /* vectors that make up one channel of a panel */
+
+typedef float VECTOR __attribute__((vector_size(4 * W)));
+typedef int32_t INTS __attribute__((vector_size(4 * W)));
+typedef float LOOSE __attribute__((vector_size(4 * W), aligned(4), may_alias)); /* wherever it lies */
+
+#define LOAD(p) (*(const LOOSE *)(p))
+#define STORE(p, v) (*(LOOSE *)(p) = (v))
+
+/* e^x within 2 units in the last place; 0 below -87, and above 88 what it is there. NaN stays NaN. */
+static INLINE TARGET VECTOR NAME(exponential)(VECTOR x) {
+    VECTOR zero = {0}, high = zero + 88.0f, low = zero - 87.0f, magic = zero + 12582912.0f; /* 1.5 x 2^23 */
+    INTS above = x > high, below = x < low; /* both are false for NaN */
+    x = (VECTOR)(((INTS)high & above) | ((INTS)low & below) | ((INTS)x & ~(above | below)));
+    VECTOR shifted = x * 1.44269504f + magic, n = shifted - magic; /* adding it rounds to a whole number */
+    VECTOR r = x - n * 0.693359375f + n * 2.12194440e-4f;          /* x - n ln 2, which is taken in two parts */
+    VECTOR p = r * (1.0f / 720) + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r * r + r + 1.0f;
+    return (VECTOR)(((INTS)p + (((INTS)shifted - (INTS)magic) << 23)) & ~below); /* times 2^n */
+}
+
+static INLINE TARGET float NAME(total)(VECTOR v) {
+    float sum = 0;
+    for (int i = 0; i < W; i++) sum += v[i];
+    return sum;
+}
+
+/* 1 / root mean square of x (n,). */
+static TARGET float NAME(inverse_size)(const float *x, long n, float eps) {
+    VECTOR a = {0}, b = {0};
+    long i = 0;
+    for (; i + 2 * W <= n; i += 2 * W) {
+        VECTOR u = LOAD(x + i), v = LOAD(x + i + W);
+        a += u * u;
+        b += v * v;
+    }
+    float sum = NAME(total)(a + b);
+    for (; i < n; i++) sum += x[i] * x[i];
+    return 1 / sqrtf(sum / (float)n + eps);
+}
+
+/* ---------------------------------------------------------------------------------------------- products */
+
+/* R rows of x (R, stride) times P panels, `size` numbers apart: tile (P, R, 32). R, P, half and fetch are constants wherever
+ * this is used. With `half`, a panel's channel is 16 words, each of which holds two bfloat16: number i low, number i + 16
+ * high. With `fetch`, weights are asked for before they are needed. */
+static INLINE TARGET void NAME(tile)(const int R, const int P, const int half, const int fetch, const float *x, long stride,
+                                     const float *panel, long size, long C, float *tile) {
+    VECTOR sum[P][R][NV];
+    UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int v = 0; v < NV; v++) sum[p][r][v] = (VECTOR){0};
+    const int wide = half ? PANEL / 2 : PANEL;
+    for (long c = 0; c < C; c++) {
+        UNROLL for (int p = 0; p < P; p++) {
+            VECTOR weight[NV];
+            if (fetch) {
+                __builtin_prefetch(panel + p * size + c * wide + AHEAD);
+                if (!half) __builtin_prefetch(panel + p * size + c * wide + AHEAD + 16);
+            }
+            UNROLL for (int v = 0; v < NV; v++) {
+                if (!half) {
+                    weight[v] = LOAD(panel + p * size + c * wide + v * W);
+                } else if (v < NV / 2) {
+                    INTS words = (INTS)LOAD(panel + p * size + c * wide + v * W);
+                    weight[v] = (VECTOR)(words << 16);
+                    weight[v + NV / 2] = (VECTOR)(words & (int32_t)0xFFFF0000);
+                }
+            }
+            UNROLL for (int r = 0; r < R; r++)
+                UNROLL for (int v = 0; v < NV; v++) sum[p][r][v] += weight[v] * x[r * stride + c];
+        }
+    }
+    UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int v = 0; v < NV; v++) STORE(tile + (p * R + r) * PANEL + v * W, sum[p][r][v]);
+}
+
+/* What becomes of a tile of R rows and one panel: a row's numbers, times its scale, are written to out (R, stride), or ADDED
+ * to what is there; or, GATED, a panel is 16 gates and 16 ups, and silu(gate) * up is written. The first n of them. */
+static TARGET void NAME(place)(int how, long R, const float *tile, const float *scale, float *out, long stride, long n) {
+    int each = how == GATED ? PANEL / 2 : PANEL;
+    for (long r = 0; r < R; r++, tile += PANEL, out += stride) {
+        float s = how == ADDED ? 1 : scale[r], rest[PANEL], *to = n == each ? out : rest; /* the last panel may be cut off */
+        if (how == ADDED && n < each) memcpy(rest, out, (size_t)n * sizeof(float));
+        for (int i = 0; i < each; i += W) {
+            VECTOR y = LOAD(tile + i) * s;
+            if (how == GATED) y = y / (NAME(exponential)(-y) + 1.0f) * (LOAD(tile + i + PANEL / 2) * s);
+            if (how == ADDED) y += LOAD(to + i);
+            STORE(to + i, y);
+        }
+        if (n < each) memcpy(out, rest, (size_t)n * sizeof(float));
+    }
+}
+
+#define TILE(R, P, fetch) \
+    (m->half ? NAME(tile)(R, P, 1, fetch, x + b * m->channels, m->channels, panel, size, m->channels, tile) \
+             : NAME(tile)(R, P, 0, fetch, x + b * m->channels, m->channels, panel, size, m->channels, tile))
+#define BLOCK(R, P) \
+    if (B - b >= R) { \
+        for (long p = at, many; p < end; p += many) { \
+            const float *panel = m->panels + p * size; \
+            many = end - p >= P ? P : 1; \
+            if (many == P && m->far && !b && R > 2) TILE(R, P, 1); \
+            else if (many == P) TILE(R, P, 0); \
+            else TILE(R, 1, 0); \
+            for (long i = 0; i < many; i++) { \
+                long start = (p + i) * each, n = m->out - start < each ? m->out - start : each; \
+                NAME(place)(how, R, tile + i * R * PANEL, scale + b, out + b * m->out + start, m->out, n); \
+            } \
+        } \
+        b += R; \
+        continue; \
+    }
+
+/* x (B, C) times the panels first to last - 1 of m, to out (B, m->out). Four panels at a time, which are still near when the
+ * next rows come. */
+static TARGET void NAME(product)(const Matrix *m, long first, long last, int how, long B, const float *x, const float *scale,
+                                 float *out) {
+    float tile[12 * PANEL] __attribute__((aligned(64)));
+    long size = m->channels * PANEL / (m->half ? 2 : 1), each = how == GATED ? PANEL / 2 : PANEL;
+    for (long at = first; at < last; at += 4) {
+        long end = last - at < 4 ? last : at + 4;
+        for (long b = 0; b < B;) {
+            BLOCKS
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- attention */
+
+/* Norm x (D,), turn it by its position's angle, times `gain`; all in place. */
+static INLINE TARGET void NAME(turn)(float *x, long D, const float *cos, const float *sin, float eps, float gain) {
+    float scale = NAME(inverse_size)(x, D, eps) * gain, *y = x + D / 2;
+    for (long i = 0; i < D / 2; i++) {
+        float left = x[i] * scale, right = y[i] * scale;
+        x[i] = left * cos[i] - right * sin[i];
+        y[i] = right * cos[i + D / 2] + left * sin[i + D / 2];
+    }
+}
+
+/* scores (S,) of q (D,) at keys (S, D), D = N W. W keys at a time: pairs are added until each sum is one lane. */
+static INLINE TARGET void NAME(scores)(const int N, const float *q, const float *keys, long S, float *scores) {
+    VECTOR mine[N];
+    UNROLL for (int d = 0; d < N; d++) mine[d] = LOAD(q + d * W);
+    long s = 0;
+    for (; s + W <= S; s += W) {
+        VECTOR part[W];
+        UNROLL for (int i = 0; i < W; i++) {
+            part[i] = mine[0] * LOAD(keys + (s + i) * N * W);
+            UNROLL for (int d = 1; d < N; d++) part[i] += mine[d] * LOAD(keys + ((s + i) * N + d) * W);
+        }
+        UNROLL for (int left = W / 2; left; left /= 2)
+            UNROLL for (int i = 0; i < left; i++)
+                part[i] = __builtin_shufflevector(part[2 * i], part[2 * i + 1], EVENS) +
+                          __builtin_shufflevector(part[2 * i], part[2 * i + 1], ODDS);
+        STORE(scores + s, part[0]);
+    }
+    for (; s < S; s++) {
+        VECTOR sum = mine[0] * LOAD(keys + s * N * W);
+        UNROLL for (int d = 1; d < N; d++) sum += mine[d] * LOAD(keys + (s * N + d) * W);
+        scores[s] = NAME(total)(sum);
+    }
+}
+
+/* out (D,) = weights (S,) times values (S, D), times `scale`, D = N W. U sums run beside each other. */
+static INLINE TARGET void NAME(mix)(const int N, const int U, const float *weights, const float *values, long S, float scale,
+                                    float *out) {
+    VECTOR sum[U][N];
+    UNROLL for (int u = 0; u < U; u++)
+        UNROLL for (int d = 0; d < N; d++) sum[u][d] = (VECTOR){0};
+    long s = 0;
+    for (; s + U <= S; s += U)
+        UNROLL for (int u = 0; u < U; u++)
+            UNROLL for (int d = 0; d < N; d++) sum[u][d] += weights[s + u] * LOAD(values + ((s + u) * N + d) * W);
+    for (; s < S; s++)
+        UNROLL for (int d = 0; d < N; d++) sum[0][d] += weights[s] * LOAD(values + (s * N + d) * W);
+    UNROLL for (int d = 0; d < N; d++) {
+        UNROLL for (int u = 1; u < U; u++) sum[0][d] += sum[u][d];
+        STORE(out + d * W, sum[0][d] * scale);
+    }
+}
+
+/* The greatest of x (n,), n at least 1. */
+static TARGET float NAME(most)(const float *x, long n) {
+    float most = x[0];
+    long i = 0;
+    if (n >= W) {
+        VECTOR best = LOAD(x);
+        for (i = W; i + W <= n; i += W) {
+            VECTOR v = LOAD(x + i);
+            INTS more = v > best;
+            best = (VECTOR)(((INTS)v & more) | ((INTS)best & ~more));
+        }
+        for (int j = 0; j < W; j++) most = best[j] > most ? best[j] : most;
+    }
+    for (; i < n; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+/* out (n,) = e^((x - most) / heat). There is room for a vector more. */
+static TARGET void NAME(exponentials)(const float *x, long n, float most, float heat, float *out) {
+    long i = 0;
+    for (; i + W <= n; i += W) STORE(out + i, NAME(exponential)((LOAD(x + i) - most) / heat));
+    if (i == n) return;
+    float rest[W];
+    for (int j = 0; j < W; j++) rest[j] = i + j < n ? x[i + j] : -INFINITY;
+    STORE(out + i, NAME(exponential)((LOAD(rest) - most) / heat));
+}
+
+/* Softmax of scores (S,), but for the division: e^(score - greatest) in its place; their sum. There is room for W more. */
+static INLINE TARGET float NAME(soften)(float *scores, long S) {
+    VECTOR sum = {0};
+    float most = NAME(most)(scores, S);
+    for (long i = S; i % W; i++) scores[i] = -INFINITY;
+    for (long s = 0; s < S; s += W) {
+        VECTOR e = NAME(exponential)(LOAD(scores + s) - most);
+        sum += e;
+        STORE(scores + s, e);
+    }
+    return NAME(total)(sum);
+}
+
+/* A new key (D,), normed and turned, and its value to their places in the cache. */
+static TARGET void NAME(keep)(float *key, const float *value, long D, float *to_key, float *to_value, const float *cos,
+                              const float *sin, float eps) {
+    NAME(turn)(key, D, cos, sin, eps, 1);
+    memcpy(to_key, key, (size_t)D * sizeof(float));
+    memcpy(to_value, value, (size_t)D * sizeof(float));
+}
+
+/* The queries (group, D) that share a key/value head, normed and turned, look at keys and values (S, D): out (group, D). */
+static TARGET void NAME(attend)(float *queries, long group, long D, const float *keys, const float *values, long S, const float *cos,
+                                const float *sin, float eps, float gain, float *scores, float *out) {
+    for (long g = 0; g < group; g++, queries += D, out += D) {
+        NAME(turn)(queries, D, cos, sin, eps, gain);
+#define WIDTH(N, U) \
+    if (D == N * W) { \
+        NAME(scores)(N, queries, keys, S, scores); \
+        NAME(mix)(N, U, scores, values, S, 1 / NAME(soften)(scores, S), out); \
+        continue; \
+    }
+        WIDTH(1, 8) WIDTH(2, 4) WIDTH(4, 2) WIDTH(8, 1) /* head sizes 16, 32, 64, 128 of 16 floats */
+#undef WIDTH
+        for (long s = 0; s < S; s++) { /* any other head size */
+            scores[s] = 0;
+            for (long d = 0; d < D; d++) scores[s] += queries[d] * keys[s * D + d];
+        }
+        float scale = 1 / NAME(soften)(scores, S);
+        memset(out, 0, (size_t)D * sizeof(float));
+        for (long s = 0; s < S; s++)
+            for (long d = 0; d < D; d++) out[d] += scores[s] * scale * values[s * D + d];
+    }
+}
+
+#undef VECTOR
+#undef INTS
+#undef LOOSE
+#undef NV
+#undef LOAD
+#undef STORE
+#undef TILE
+#undef BLOCK

@@ -1,0 +1,217 @@
+/* The model and its step, for native.c: kinds of vectors, matrices in panels, the layers. It knows nothing of Python but that a
+ * model is one of its objects.
+ *
+ * Letters: N tokens, B rows, L layers, H heads, K key/value heads, D head size, C channels, F hidden channels, V vocabulary. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include "threads.h"
+
+#define PANEL 32
+#define FAR 32e6 /* bytes of weights from which on it pays to ask for them AHEAD (floats), but for one or two rows: at 400 MB 1.1
+                  * to 1.3 times the speed, at 64 MB 0.95 to 1.2, at 4 MB 0.8 (2 threads) */
+#define AHEAD 512
+#define INLINE inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+enum { WRITTEN, ADDED, GATED }; /* what becomes of a product */
+
+typedef struct {
+    long channels, out, count; /* C; numbers that come out; panels */
+    int half, far;             /* bfloat16; the model's weights are more than a cache holds */
+    float *panels;
+} Matrix;
+
+/* ---------------------------------------------------------------------------------------------- kinds of vectors */
+
+typedef struct {
+    const char *name;
+    float (*inverse_size)(const float *, long, float);
+    void (*product)(const Matrix *, long, long, int, long, const float *, const float *, float *);
+    void (*keep)(float *, const float *, long, float *, float *, const float *, const float *, float);
+    void (*attend)(float *, long, long, const float *, const float *, long, const float *, const float *, float, float, float *,
+                   float *);
+    float (*most)(const float *, long);
+    void (*exponentials)(const float *, long, float, float, float *);
+} Kernels;
+
+#define KERNELS(name, suffix) {name, inverse_size_##suffix, product_##suffix, keep_##suffix, attend_##suffix, most_##suffix, exponentials_##suffix}
+
+#if defined(__x86_64__)
+#define W 16
+#define NAME(x) x##_avx512
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
+#define BLOCKS BLOCK(12, 1) BLOCK(8, 1) BLOCK(4, 2) BLOCK(2, 4) BLOCK(1, 4) /* 16 or 8 sums of 32 registers */
+#define EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODDS 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#include "kernels.h"
+#undef W
+#undef NAME
+#undef TARGET
+#undef BLOCKS
+#undef EVENS
+#undef ODDS
+
+#define W 8
+#define NAME(x) x##_avx2
+#define TARGET __attribute__((target("avx2,fma")))
+#define BLOCKS BLOCK(3, 1) BLOCK(2, 1) BLOCK(1, 2) /* 12 or 8 sums of 16 registers */
+#define EVENS 0, 2, 4, 6, 8, 10, 12, 14
+#define ODDS 1, 3, 5, 7, 9, 11, 13, 15
+#include "kernels.h"
+#undef W
+#undef NAME
+#undef TARGET
+#undef BLOCKS
+#undef EVENS
+#undef ODDS
+#endif
+
+#define W 4 /* what every 64-bit processor has: SSE2, NEON */
+#define NAME(x) x##_plain
+#define TARGET
+#define BLOCKS BLOCK(2, 1) BLOCK(1, 1)
+#define EVENS 0, 2, 4, 6
+#define ODDS 1, 3, 5, 7
+#include "kernels.h"
+
+/* Those that this processor has, the best first. */
+static const Kernels *kernels_named(const char *name) {
+    static const Kernels plain = KERNELS("plain", plain);
+#if defined(__x86_64__)
+    static const Kernels avx512 = KERNELS("avx512", avx512), avx2 = KERNELS("avx2", avx2);
+    int has_512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+    if (has_512 && (!*name || !strcmp(name, "avx512"))) return &avx512;
+    int has_2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (has_2 && (!*name || !strcmp(name, "avx2"))) return &avx2;
+#endif
+    return !*name || !strcmp(name, "plain") ? &plain : NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------- the step */
+
+typedef struct {
+    Matrix qkv, o, gate_up, down;
+} Layer;
+
+typedef struct {
+    PyObject_HEAD
+    long L, H, K, D, C, F, V, context;
+    float eps, gain;
+    int half, far;
+    const Kernels *kernels;
+    Py_buffer table, cos, sin; /* (V, C), (context, D) twice */
+    Layer *layers;
+    Matrix head;
+    char *scratch; /* of the last step, for the next one */
+} Model;
+
+#define AT_ONCE 256 /* tokens that go through the layers together */
+
+typedef struct {
+    Team team;
+    const Model *m;
+    long N, heads, rows, places; /* tokens, and those whose scores are wanted; rows and places of the cache */
+    const int64_t *ids, *row, *place, *last;
+    float *k, *v, *logits;
+    float *x, *joined, *mixed, *hidden, *wanted, *own; /* (N, C), (N, (H + 2K) D), (N, H D), (N, F), (heads, C), (threads, own_size) */
+    float *more;
+    long own_size, first; /* `last` counts from there */
+} Job;
+
+#define MEETINGS(m) (6 * (unsigned)(m)->L + 2)
+
+static void share(Job *job, int thread, const Matrix *m, int how, long B, const float *x, const float *scale, float *out) {
+    long first = m->count * thread / job->team.threads, last = m->count * (thread + 1) / job->team.threads;
+    job->m->kernels->product(m, first, last, how, B, x, scale, out);
+}
+
+static void sizes(const Job *job, long B, const float *x, float *scale) {
+    for (long b = 0; b < B; b++) scale[b] = job->m->kernels->inverse_size(x + b * job->m->C, job->m->C, job->m->eps);
+}
+
+/* The stream of N tokens through all layers. The norm is one number for a token: what comes out of a product is scaled,
+ * instead of what goes in. The threads meet MEETINGS times. */
+static void step(Team *team, int thread) {
+    Job *job = (Job *)team;
+    const Model *m = job->m;
+    long N = job->N, H = m->H, K = m->K, D = m->D, C = m->C, group = H / K, joined = (H + 2 * K) * D, heads = job->heads;
+    float *scale = job->own + thread * job->own_size, *scores = scale + AT_ONCE;
+    unsigned n = 0;
+    for (long b = thread; b < N; b += team->threads)
+        memcpy(job->x + b * C, (const float *)m->table.buf + job->ids[b] * C, (size_t)C * sizeof(float));
+    meet(team, &n);
+    for (long i = 0; i < m->L; i++) {
+        const Layer *layer = &m->layers[i];
+        sizes(job, N, job->x, scale);
+        share(job, thread, &layer->qkv, WRITTEN, N, job->x, scale, job->joined);
+        meet(team, &n);
+        for (int looking = 0; looking < 2; looking++) { /* first every key is written, then the queries look at them */
+            for (long unit = thread; unit < N * K; unit += team->threads) {
+                long b = unit / K, k = unit % K, at = ((i * job->rows + job->row[b]) * K + k) * job->places * D, place = job->place[b];
+                float *queries = job->joined + b * joined + k * group * D, *key = job->joined + b * joined + (H + k) * D;
+                const float *cos = (const float *)m->cos.buf + place * D, *sin = (const float *)m->sin.buf + place * D;
+                if (looking)
+                    m->kernels->attend(queries, group, D, job->k + at, job->v + at, place + 1, cos, sin, m->eps, m->gain, scores,
+                                       job->mixed + (b * H + k * group) * D);
+                else
+                    m->kernels->keep(key, key + K * D, D, job->k + at + place * D, job->v + at + place * D, cos, sin, m->eps);
+            }
+            meet(team, &n);
+        }
+        share(job, thread, &layer->o, ADDED, N, job->mixed, scale, job->x);
+        meet(team, &n);
+        sizes(job, N, job->x, scale);
+        share(job, thread, &layer->gate_up, GATED, N, job->x, scale, job->hidden);
+        meet(team, &n);
+        share(job, thread, &layer->down, ADDED, N, job->hidden, scale, job->x);
+        meet(team, &n);
+    }
+    for (long b = thread; b < heads; b += team->threads)
+        memcpy(job->wanted + b * C, job->x + (job->last[b] - job->first) * C, (size_t)C * sizeof(float));
+    meet(team, &n);
+    sizes(job, heads, job->wanted, scale);
+    share(job, thread, &m->head, WRITTEN, heads, job->wanted, scale, job->logits);
+}
+
+/* ---------------------------------------------------------------------------------------------- matrices into panels */
+
+static uint16_t rounded(float x) { /* to bfloat16, to even; NaN stays NaN */
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    if (x != x) return (uint16_t)(bits >> 16 | 64);
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+/* Rows (out, channels) into m's panels; with `gated` they are gates and then as many ups, 16 of each in a panel. */
+static int pack(Matrix *m, const float *rows, long out, long channels, int gated, int half, int far) {
+    long each = gated ? PANEL / 2 : PANEL, n = gated ? out / 2 : out;
+    *m = (Matrix){channels, n, (n + each - 1) / each, half, far, NULL};
+    size_t size = (size_t)(m->count * channels * PANEL) * (half ? 2 : 4);
+    void *panels;
+    if (posix_memalign(&panels, size >= 1 << 21 ? 1 << 21 : 64, size)) return -1;
+#ifdef MADV_HUGEPAGE
+    madvise(panels, size, MADV_HUGEPAGE); /* fewer pages to look up while reading from end to end */
+#endif
+    m->panels = panels;
+    for (long p = 0; p < m->count; p++)
+        for (long part = 0; part < channels; part += 64) /* so few channels at a time that they stay near for all rows */
+            for (long j = 0; j < PANEL; j++) {
+                long within = p * each + j % each, end = part + 64 < channels ? part + 64 : channels;
+                const float *row = within < n ? rows + (j < each ? within : n + within) * channels : NULL;
+                float *to = m->panels + p * channels * PANEL + j;
+                uint16_t *halves = (uint16_t *)panels + p * channels * PANEL + j % (PANEL / 2) * 2 + j / (PANEL / 2);
+                for (long c = part; c < end; c++) {
+                    float x = row ? row[c] : 0;
+                    if (half) halves[c * PANEL] = rounded(x);
+                    else to[c * PANEL] = x;
+                }
+            }
+    return 0;
+}

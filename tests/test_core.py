@@ -1,0 +1,230 @@
+"""The C core of training against torch: losses, gradients and updates, for all instruction sets of this machine."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sprout.common.compute import Compute, decide
+from sprout.common.errors import UserError
+from sprout.data import Batch
+from sprout.model import GPT, GPTConfig
+from sprout.optim import OptimConfig, Optimizer, adamw, muon
+from sprout.optim import native as updates
+from sprout.optim.muon import QUINTIC
+from sprout.train import make_gradients, native
+from sprout.train.loop import backward_step
+
+pytestmark = pytest.mark.skipif(native._native is None, reason="the C core was not built here (no C compiler at set-up)")
+SETS = native._native.sets() if native._native else []
+BY_TORCH = Compute("cpu", torch.float32, False, 1, ())
+
+
+def by_core(threads: int = 1, dtype: torch.dtype = torch.float32) -> Compute:
+    return Compute("cpu", dtype, False, threads, (), "c")
+
+
+def some_model(config: GPTConfig, seed: int = 0) -> GPT:
+    """A model in which no matrix is zero, as some are at first."""
+    torch.manual_seed(seed)
+    model = GPT(config, seed)
+    for p in model.parameters():
+        if not p.any():
+            p.data.normal_(0, 0.1)
+    model.head.data.normal_(0, 0.1)
+    return model
+
+
+def some_batch(config: GPTConfig, rows: int, length: int, seed: int = 0) -> Batch:
+    """Documents of random lengths, padding at some rows' end, and targets that count here and there."""
+    dice = np.random.default_rng(seed)
+    ids = torch.from_numpy(dice.integers(0, config.vocab_size, (rows, length)))
+    targets = torch.from_numpy(dice.integers(0, config.vocab_size, (rows, length)))
+    targets[torch.from_numpy(dice.random((rows, length)) < 0.4)] = -1
+    begins = torch.from_numpy(dice.random((rows, length)) < 0.05)
+    segments = (begins.cumsum(1) + 1).to(torch.int32)
+    for row in range(rows):
+        end = int(dice.integers(length // 2, length + 1))
+        segments[row, end:], targets[row, end:] = 0, -1
+    return Batch(ids, targets, segments)
+
+
+def gradients_of(model: GPT, compute: Compute, batch: Batch, weight: float = 0.01) -> tuple[float, list[torch.Tensor]]:
+    for p in model.parameters():
+        p.grad = None
+    nats = make_gradients(model, compute)(batch, weight)
+    assert nats.shape == batch.ids.shape and not nats[batch.targets < 0].any()
+    return float(nats.double().sum()), [p.grad.clone() for p in model.parameters()]
+
+
+def worst(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
+    """The largest distance of a gradient from torch's, relative to its length (a thousandth of the longest one's, for those
+    that are nothing but rounding)."""
+    least = max(float(b.norm()) for b in theirs) / 1000
+    return max(float((a - b).norm()) / max(float(b.norm()), least) for a, b in zip(ours, theirs, strict=True))
+
+
+shapes = st.builds(
+    lambda layers, groups, kv, d, c, f, v, t: GPTConfig(v, t, layers, 16 * c, groups * kv, kv, 32 * d, 16 * f),
+    st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9),
+    st.integers(2, 200), st.integers(2, 150),
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(shapes, st.integers(1, 5), st.integers(1, 3), st.integers(0, 9), st.sampled_from([n for n in SETS if n != "bf16"] or ["none"]))
+def test_losses_and_gradients_are_torchs(config, rows, threads, seed, name):
+    model, batch = some_model(config, seed), some_batch(config, rows, config.context, seed)
+    if not (batch.targets >= 0).any():
+        batch.targets[0, 0] = 0
+    nats, theirs = gradients_of(model, BY_TORCH, batch)
+    core = native.CoreGradients(model, by_core(threads))
+    core.set = name
+    for p in model.parameters():
+        p.grad = None
+    assert float(core(batch, 0.01).double().sum()) == pytest.approx(nats, rel=1e-5)
+    assert worst([p.grad for p in model.parameters()], theirs) < 5e-4
+
+
+@pytest.mark.skipif("bf16" not in SETS, reason="this CPU has no products of bfloat16")
+def test_bfloat16_products_are_as_good_as_torchs_own():
+    config = GPTConfig(300, 128, 3, 64, 2, 1, 32, 192)
+    model, batch = some_model(config), some_batch(config, 4, 128)
+    nats, exact = gradients_of(model, BY_TORCH, batch)
+    model.dtype = torch.bfloat16
+    _, torchs = gradients_of(model, replace(BY_TORCH, dtype=torch.bfloat16), batch)
+    mine, ours = gradients_of(model, by_core(2, torch.bfloat16), batch)
+    assert mine == pytest.approx(nats, rel=0.01)
+    assert worst(ours, exact) < worst(torchs, exact)  # sums and everything but products are float32 here
+
+
+def test_gradients_are_added_to_what_is_there():
+    config = GPTConfig(50, 32, 2, 32, 1, 1, 32, 48)
+    model, batch = some_model(config), some_batch(config, 2, 32)
+    _, once = gradients_of(model, by_core(), batch)
+    gradients = make_gradients(model, by_core())
+    for p in model.parameters():
+        p.grad = None
+    gradients(batch, 0.01)
+    gradients(batch, 0.02)
+    assert worst([p.grad for p in model.parameters()], [3 * g for g in once]) < 1e-5
+
+
+def test_each_token_may_have_its_weight():
+    config = GPTConfig(50, 32, 2, 32, 1, 1, 32, 48)
+    model, batch = some_model(config), some_batch(config, 3, 32)
+    weights = torch.randn(3, 32)
+    found = []
+    for compute in (BY_TORCH, by_core(2)):
+        for p in model.parameters():
+            p.grad = None
+        nats = make_gradients(model, compute)(batch, weights)
+        found.append((nats, [p.grad.clone() for p in model.parameters()]))
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
+    assert worst(found[1][1], found[0][1]) < 1e-4
+
+
+def test_the_same_to_the_bit_each_time_and_for_any_number_of_rows():
+    config = GPTConfig(50, 64, 2, 32, 1, 1, 32, 48)
+    model, batch = some_model(config), some_batch(config, 5, 64)
+    first = gradients_of(model, by_core(2), batch)
+    again = gradients_of(model, by_core(2), batch)
+    assert first[0] == again[0] and all(torch.equal(a, b) for a, b in zip(first[1], again[1], strict=True))
+
+
+def test_a_short_row_after_a_long_one_sees_nothing_of_it():
+    config = GPTConfig(50, 96, 2, 32, 2, 1, 32, 48)
+    model, long, short = some_model(config), some_batch(config, 1, 96, 1), some_batch(config, 1, 96, 2)
+    short.targets[0, 17:] = -1
+    short.targets[0, 16] = 3
+    _, alone = gradients_of(model, by_core(), short)
+    both = Batch(*(torch.cat([getattr(long, n), getattr(short, n)]) for n in ("ids", "targets", "segments")))
+    _, together = gradients_of(model, by_core(), both)
+    _, first = gradients_of(model, by_core(), long)
+    assert worst([a - b for a, b in zip(together, first, strict=True)], alone) < 1e-3
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("shape", [(3, 48, 16), (2, 16, 80), (5, 64, 64), (1, 384, 128)])
+def test_muon_is_torchs(name, shape):
+    torch.manual_seed(1)
+    p, g, m = torch.randn(shape), torch.randn(shape), torch.randn(shape)
+    theirs, their_m = p.clone(), m.clone()
+    muon.muon_update(theirs, g, their_m, 0.02, 0.95, 0.1, torch.float32)
+    ours = [x.numpy() for x in p.unbind()]
+    updates._native.muon(name, 2, *shape[1:], 5, ours, [x.numpy() for x in g.unbind()], m.numpy(), 0.02, 0.95, 0.1, QUINTIC)
+    assert torch.allclose(m, their_m, atol=1e-6)
+    assert (p - theirs).abs().max() < (0.002 if name == "bf16" else 5e-6)  # a step is 0.02 times a number near 1/sqrt(n)
+
+
+def test_adamw_is_torchs():
+    torch.manual_seed(1)
+    tensors = [torch.randn(1003), torch.randn(1003), torch.randn(1003), torch.rand(1003)]
+    theirs = [t.clone() for t in tensors]
+    for step in range(1, 4):
+        adamw.adamw_update(theirs[0], theirs[1], theirs[2], theirs[3], step, 0.01, (0.8, 0.95), 1e-10, 0.1)
+        updates.adamw_update(*tensors, step, 0.01, (0.8, 0.95), 1e-10, 0.1)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(tensors, theirs, strict=True))
+
+
+def test_a_model_trained_by_the_core_is_the_one_that_torch_trains():
+    config = GPTConfig(60, 64, 2, 64, 2, 1, 32, 96)
+    losses = []
+    for compute in (BY_TORCH, by_core(2)):
+        model = GPT(config, 3)
+        optimizer = Optimizer(model, OptimConfig(weight_decay=0.1, kernels=compute.kernels))
+        gradients = make_gradients(model, compute)
+        mine = []
+        for step in range(12):
+            mine.append(backward_step(gradients, some_batch(config, 4, 64, step % 3), 3))
+            optimizer.step(1.0)
+        losses.append(mine)
+    assert losses[0] == pytest.approx(losses[1], rel=2e-4)
+    assert losses[0][-1] < losses[0][0]
+
+
+@pytest.mark.parametrize("change, why", [
+    ({"width": 40}, "width"), ({"hidden": 50}, "hidden"), ({"head_size": 16}, "head size"), ({"tied": True}, "embedding"),
+])  # fmt: skip
+def test_what_the_core_can_not_do_is_told(change, why):
+    config = replace(GPTConfig(50, 32, 1, 32, 1, 1, 32, 48), **change)
+    with pytest.raises(UserError, match=why):
+        make_gradients(GPT(config), by_core())
+
+
+def test_the_border_refuses_what_would_be_read_out_of_bounds():
+    config = GPTConfig(50, 32, 1, 32, 1, 1, 32, 48)
+    model, batch = some_model(config), some_batch(config, 2, 32)
+    gradients = make_gradients(model, by_core())
+    for wrong in (50, -1):
+        ids = batch.ids.clone()
+        ids[1, 3] = wrong
+        with pytest.raises(ValueError, match="outside"):
+            gradients(Batch(ids, batch.targets, batch.segments), 1.0)
+    targets = batch.targets.clone()
+    targets[0, 0] = 50
+    with pytest.raises(ValueError, match="outside"):
+        gradients(Batch(batch.ids, targets, batch.segments), 1.0)
+    segments = torch.ones(2, 32, dtype=torch.int32)
+    segments[0, 5] = 2  # then 1 again: a document in two pieces
+    with pytest.raises(ValueError, match="rising"):
+        gradients(Batch(batch.ids, batch.targets, segments), 1.0)
+    with pytest.raises(ValueError, match="bytes"):
+        gradients(Batch(batch.ids, batch.targets, batch.segments[:1]), 1.0)
+    with pytest.raises(ValueError, match="longer"):
+        long = torch.zeros(1, 33, dtype=torch.int64)
+        gradients(Batch(long, long, long.int()), 1.0)
+    with pytest.raises(ValueError):
+        native._native.step("no such set", 1, 1, 32, 1, 1, 32, 48, 50, 32, 1e-6, 3.0)
+    with pytest.raises(ValueError):
+        native._native.step(SETS[-1], 0, 1, 32, 1, 1, 32, 48, 50, 32, 1e-6, 3.0)
+
+
+def test_the_choice_is_told_and_can_be_overridden():
+    assert decide("cpu").kernels == "c"
+    assert "training steps by the C core" in decide("cpu").say()
+    torchs = decide("cpu", "off", kernels="torch")
+    assert torchs.kernels == "torch" and not torchs.compile and "asked for" in torchs.say()
