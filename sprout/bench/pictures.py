@@ -19,7 +19,7 @@ def panels(parts: Mapping[str, Sequence[Row]]) -> list[Panel]:
     for part, rows in parts.items():
         groups: dict[str, list[tuple[str, float, bool]]] = {}
         for row in over_seeds(rows) if part == "quality" else rows:
-            if not row["ratio"]:
+            if not row["ratio"] or row["contender"] == "limit":  # the limit would be the longest bar by far
                 continue
             name = row["contender"]
             if part in ("training", "decoding"):
@@ -28,7 +28,8 @@ def panels(parts: Mapping[str, Sequence[Row]]) -> list[Panel]:
             elif part == "quality":
                 title, value = f"after {row['seconds']:g} s: Sprout's bits per byte over its own", 1 / row["ratio"]
             else:
-                title, value = f"{row['what']}, {row['text']}: speed, {'rustbpe' if row['what'] == 'learn' else 'tiktoken'}'s is 1", row["ratio"]
+                peer = "rustbpe" if row["what"] == "learn" else "one thread" if name.endswith("threads") else "tiktoken"
+                title, value = f"{row['what']}, {row['text']}: speed, {peer}'s is 1", row["ratio"]
             groups.setdefault(title, []).append((name, value, name.lower().startswith(("sprout", "ours"))))
         out += [(title, bars) for title, bars in groups.items() if len(bars) > 1]
     return out

@@ -40,7 +40,7 @@ TRAINING: tuple[Column, ...] = (
 DECODING: tuple[Column, ...] = (SPEED[0], ("chats", lambda r: str(r["chats"])), *SPEED[1:], NOTE)
 TOKENIZERS: tuple[Column, ...] = (
     ("what", lambda r: r["what"]), ("text", lambda r: r["text"]), ("contender", lambda r: r["contender"]),
-    ("measured", lambda r: f"{figure(r['value'])} {r['unit']}"), ("times its peer", times), NOTE,
+    ("measured", lambda r: f"{figure(r['value'])} {r['unit'] if r['value'] else ''}"), ("times its peer", times), NOTE,
 )  # fmt: skip
 QUALITY: tuple[Column, ...] = (
     ("seconds", lambda r: f"{r['seconds']:g}"), ("contender", lambda r: r["contender"]),
@@ -99,7 +99,8 @@ def page(parts: Mapping[str, Sequence[Row]], about: Mapping[str, Any] | None = N
     for part, rows in parts.items():
         columns = {"training": TRAINING, "decoding": DECODING, "tokenizers": TOKENIZERS, "quality": QUALITY}[part]
         shown = over_seeds(rows) if part == "quality" else rows
-        out += [f"## {ABOUT[part].split(':')[0]}", ABOUT[part].split(": ", 1)[1].capitalize(), table(shown, columns)]
+        title, what = ABOUT[part].split(": ", 1)
+        out += [f"## {title}", what[0].upper() + what[1:], table(shown, columns)]
         if part == "training" and (summary := fastest(rows)):
             out.append(summary)
     return "\n\n".join(out) + "\n"
