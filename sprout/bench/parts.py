@@ -36,7 +36,7 @@ def interpreter(pythons: Sequence[Path], needs: Sequence[str], threads: int = 1)
         done = subprocess.run([python, "-c", ask, *needs], capture_output=True, text=True, env=environment(threads))
         found = int(done.stdout) if done.returncode == 0 else -1
         if found > most:
-            best, most = python, found
+            best, most = python.absolute(), found  # its process works elsewhere
     return best
 
 

@@ -141,7 +141,7 @@ def measure_tokenizers(plan: Plan, threads: int) -> list[Row]:
     with progress("tokenizers", len(TOKENIZING)) as tell:
         for function, more in TOKENIZING:
             tell(function)
-            given = {"data": str(plan.data)} | more | ({"most": threads} if function == "threads" else {})
+            given = {"data": str(plan.data and plan.data.absolute())} | more | ({"most": threads} if function == "threads" else {})
             try:
                 rows += call(python, f"sprout.bench.tokenizers:{function}", given, env)
             except Absent as why:
