@@ -21,6 +21,7 @@ COMMANDS = {
     "export": ("sprout.commands", "export", "copy a stage as a Hugging Face folder"),
     "chat": ("sprout.commands", "chat", "talk to a model"),
     "serve": ("sprout.commands", "serve", "offer the models to programs and browsers"),
+    "bench": ("sprout.commands", "bench", "measure speed beside others' own code, as ratios: a table and a picture"),
 }
 
 SHARED = ("grow", "pretrain", "midtrain", "finetune", "reinforce", "eval")  # what torchrun may start several times

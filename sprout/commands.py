@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -282,3 +282,38 @@ def serve(
     own = load_tools(tool_file) if tool_file else {}
     settings = Settings(model, key, is_loopback(host), rows, waiting, watch, python, own)
     return run(settings, host, port, grace, until_stdin_closes)
+
+
+def bench(
+    what: tyro.conf.Positional[tuple[Literal["training", "quality", "decoding", "tokenizers"], ...]] = ("training", "decoding", "tokenizers"),
+    data: Path | None = None,
+    out: Path = Path("bench"),
+    seconds: float = 10,
+    sizes: tuple[str, ...] = ("1M", "4M", "12M"),
+    only: tuple[str, ...] = (),
+    times: tuple[float, ...] = (60, 180, 300),
+    seeds: int = 3,
+    threads: int = 0,
+    python: tuple[Path, ...] = (),
+) -> int:
+    """Measure speed beside others' own code, all in this run, and write bench.md, bench.json and bench.png.
+
+    Args:
+        what: training steps, quality after so many seconds of training (hours; only where asked for), decoding, tokenizers
+        data: the folder of test data, for quality and tokenizers; where nothing is given, what SPROUT_DATA names
+        out: a folder for what it writes
+        seconds: of training steps, for each contender and size
+        sizes: of the models whose training steps are measured: 1M, 4M, 12M; tiny to try it out
+        only: of those who train, the ones of this name, or with this word in it
+        times: seconds of training, after each of which quality is measured
+        seeds: runs of each contender in quality
+        threads: 0 takes all cores that are free to us
+        python: other interpreters, for peers that can't be installed beside us (litgpt); each peer runs in one that has it
+    """
+    from sprout.bench.run import Plan
+    from sprout.bench.run import bench as run
+
+    if data is None and os.environ.get("SPROUT_DATA"):
+        data = Path(os.environ["SPROUT_DATA"])
+    run(Plan(what, data, out, seconds, sizes, only, times, seeds, threads, python))
+    return 0
