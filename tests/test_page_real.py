@@ -119,7 +119,7 @@ def test_the_base_model_goes_on_with_a_text(page):
     page.get_by_role("textbox", name="Ask every stage the same").fill("Once there was")
     page.keyboard.press("Enter")
     base = page.locator(".column[data-stage=pretrain]")
-    expect(base.locator(".foot:visible")).to_have_count(1)
+    expect(base.locator(".foot:visible")).to_have_count(1, timeout=20_000)  # a hundred tokens, each shown; five seconds are few on a busy machine
     tokens = int(base.locator(".stats").inner_text().split(" tokens")[-2].split()[-1])
     assert tokens == 100 or "Cut off" not in base.inner_text()
 
