@@ -178,9 +178,9 @@ def test_mistakes_are_told_before_anything_runs(wrong: dict[str, object], says: 
 
 def test_help_needs_nothing_heavy() -> None:
     """So `sprout --help` comes at once: of what we depend on, nothing is imported for it."""
-    code = "import sys\ntry:\n from sprout.cli import main; main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+    code = "import sys\ntry:\n from sprout.cli import main; main(['--help'])\nexcept SystemExit: pass\nimport json; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"torch", "numpy", "tyro", "regex", "matplotlib", "datasets", "pyarrow", "fastapi", "transformers", "openai", "tqdm", "asyncio"}
-    modules = set(eval(done.stdout.splitlines()[-1]))
+    modules = set(json.loads(done.stdout.splitlines()[-1]))
     assert "sprout.cli" in modules and not heavy & modules, heavy & modules
     assert {m for m in modules if m.startswith("sprout")} == {"sprout", "sprout.cli"}
