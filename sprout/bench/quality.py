@@ -30,7 +30,7 @@ CONTENDERS = tuple(BATCH)
 COUNTS = 2  # what `measure` tells of each run: that it begins, that it trains
 
 
-def prepare(data: Path, folder: Path, depth: int = DEPTH, vocabulary: int = VOCABULARY) -> GPTConfig:
+def prepare(data: Path, folder: Path, depth: int = DEPTH, vocabulary: int = VOCABULARY, context: int = CONTEXT) -> GPTConfig:
     """Cut the novels into rows, in `folder`, with a tokenizer learned from those to train on; the model's shape."""
     from sprout.data import pack
     from sprout.tokenizer import Tokenizer
@@ -41,8 +41,8 @@ def prepare(data: Path, folder: Path, depth: int = DEPTH, vocabulary: int = VOCA
     border = np.array([tokenizer.specials["<|endoftext|>"]], np.uint32)
     for part, some in texts.items():
         items = [(np.concatenate([border, tokenizer.encode_array(text), border]), None) for text in some]
-        pack(items, CONTEXT, int(border[0])).save(folder / part)
-    return shape_of(depth, tokenizer.vocab_size, CONTEXT)
+        pack(items, context, int(border[0])).save(folder / part)
+    return shape_of(depth, tokenizer.vocab_size, context)
 
 
 def novels(data: Path, part: str) -> list[str]:

@@ -226,7 +226,7 @@ class Batch:
 
     def _forward(self, ids: np.ndarray, rows: Tensor | slice, seen: np.ndarray, last: np.ndarray) -> Tensor:
         """Show ids (B, T) to the model, which has seen `seen` (B,) tokens of each row: logits (B, V) at `last` (B,)."""
-        return self.decoder.step(self._tensor(ids), self.cache, rows, self._tensor(seen), self._tensor(last))
+        return self.decoder.step(torch.from_numpy(ids), self.cache, rows, torch.from_numpy(np.ascontiguousarray(seen)), torch.from_numpy(last))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sprout.engine import native
+from sprout.engine.graphs import Graphs
 from sprout.model import GPT, Block, GPTConfig
 from sprout.model.gpt import EMBED_EPS
 from sprout.model.layers import norm, rotate
@@ -64,19 +65,28 @@ class Decoder:
         self.core = native.core(self, half)
         if self.core:  # nobody else reads them, and they are as much memory again
             self.layers = []
+        self.graphs = Graphs(self.layered) if self.device.type == "cuda" else None
         # Whether the core may write several tokens at a stretch: not past a step that somebody wrote anew.
         self.writes = self.core is not None and type(self).step is Decoder.step
 
     def step(self, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor, last: Tensor) -> Tensor:
         """Logits (B, V) float32 at the places `last` (B,) of the new tokens `ids` (B, T) int64, with keys and values of
         earlier tokens read from the `rows` of the cache and those of the new ones written to it; `starts` (B,) counts
-        what each row holds already. What stands behind `last` is padding: later steps overwrite it."""
-        config, (B, T), device = self.config, ids.shape, ids.device
+        what each row holds already. What stands behind `last` is padding: later steps overwrite it. `ids`, `starts` and
+        `last` may be on the CPU, where looking at them costs no wait for a GPU."""
         if self.core:
-            return native.step(self.core, ids, cache, rows, starts, last, torch.empty(B, config.vocab_size))
+            return native.step(self.core, ids, cache, rows, starts, last, torch.empty(len(ids), self.config.vocab_size))
+        S = int(starts.max()) + ids.shape[1]
+        ids, starts, last = (x.to(self.device) for x in (ids, starts, last))
+        if self.graphs and ids.shape[1] == 1 and isinstance(rows, slice) and not rows.start:
+            return self.graphs.step(ids, cache, starts, S)
+        return self.layered(ids, cache, rows, starts, last, S)
+
+    def layered(self, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor, last: Tensor, S: int) -> Tensor:
+        """The step in PyTorch; S is the furthest that any row looks, or more."""
+        config, (B, T), device = self.config, ids.shape, ids.device
         H, K, D, C, eps = config.heads, config.kv_heads, config.head_size, config.width, config.eps
         places = starts[:, None] + torch.arange(T, device=device)  # (B, T)
-        S = int(places.max()) + 1
         row = (torch.arange(cache.k.shape[1], device=device)[rows] if isinstance(rows, slice) else rows)[:, None]  # (B, 1)
         behind = torch.arange(S, device=device) > places[:, :, None]  # (B, T, S)
         bias = torch.zeros(behind.shape, device=device).masked_fill_(behind, -torch.inf)[:, None]  # (B, 1, T, S)

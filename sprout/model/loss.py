@@ -18,6 +18,11 @@ from torch.utils.checkpoint import checkpoint
 CHUNK = 2048  # tokens whose logits exist at once: enough rows to keep a matrix product busy
 
 
+def chunk_on(device: str) -> int:
+    """CHUNK, or on a GPU four of them: it has 1 GB for them and takes its time to begin anything."""
+    return 4 * CHUNK if device == "cuda" else CHUNK
+
+
 def _chunk(h: Tensor, w: Tensor, targets: Tensor, scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Nats of targets (n,), and what their sum, each times its scale (n,), gives h (n, C) and w (V, C) as gradients, the
     latter in float32."""
@@ -56,10 +61,12 @@ class _Nats(torch.autograd.Function):
         return d_hidden * above.to(d_hidden.dtype), d_weight * above, None, None, None
 
 
-def scaled_loss(hidden: Tensor, weight: Tensor, targets: Tensor, scales: Tensor, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
+def scaled_loss(hidden: Tensor, weight: Tensor, targets: Tensor, scales: Tensor, chunk: int = 0) -> tuple[Tensor, Tensor]:
     """The sum of nats, each times its scale (N,), float32, and the nats (N,), 0 where there is no target, of targets (N,)
     int64, -1 where there is none, under logits hidden (N, C) times weight (V, C). Products in hidden's dtype, all else in
-    float32, so is the sum of the weight's gradient over chunks. The sum can be differentiated once."""
+    float32, so is the sum of the weight's gradient over chunks. The sum can be differentiated once. `chunk` 0 leaves it to
+    the device."""
+    chunk = chunk or chunk_on(hidden.device.type)
     if not torch.compiler.is_compiling() and hidden.device.type == "cpu":
         # Tokens without a target need no logits: half of them in finetuning. How many is known only now, which compiled
         # code does not like, and a GPU would have to be waited for.
@@ -72,7 +79,7 @@ def scaled_loss(hidden: Tensor, weight: Tensor, targets: Tensor, scales: Tensor,
     return _Nats.apply(hidden, weight, targets, scales, chunk)  # type: ignore[no-any-return]
 
 
-def summed_loss(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int = CHUNK) -> Tensor:
+def summed_loss(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int = 0) -> Tensor:
     """`scaled_loss` where every token weighs 1: the sum of nats alone."""
     return scaled_loss(hidden, weight, targets, torch.ones(len(targets), device=hidden.device), chunk)[0]
 

@@ -17,6 +17,7 @@ from sprout.recipe.config import GrowConfig, Plan, Session
 from sprout.recipe.sources import feed
 from sprout.train import LoopConfig
 from sprout.train.loop import backward_step
+from sprout.train.memory import rows_at_once
 from sprout.world.skills import SKILLS
 
 REINFORCE_STEP = 1.5  # seconds, on two cores
@@ -35,7 +36,7 @@ def loop_config(s: Session, stage: str, steps: int) -> LoopConfig:
     return LoopConfig(
         steps,
         rows,
-        min(rows, 32),
+        rows_at_once(rows, s.config.context, s.compute.device),
         min(40, max(1, steps // 10)),
         decay,
         stable_hash(s.config.seed, stage) % 2**31,
@@ -55,7 +56,7 @@ def measure(s: Session) -> float:
     while from_first(len(seconds) < 4 or (len(seconds) < 25 and time.perf_counter() - began < 6)):
         start = time.perf_counter()
         batch = get_batch(data, batch_rows(len(data), rows, len(seconds), 0)[rank::size], s.compute.device)
-        backward_step(s.gradients, batch, min(rows, 32))
+        backward_step(s.gradients, batch, rows_at_once(rows, s.config.context, s.compute.device))
         optimizer.step(1e-6)
         if not seconds:
             began = time.perf_counter()  # the first step compiles

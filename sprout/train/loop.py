@@ -76,10 +76,12 @@ def backward_step(gradients: Gradients, batch: Batch, micro_rows: int) -> float:
     totals = torch.tensor([0.0, float((batch.targets >= 0).sum())], dtype=torch.float64)
     count = totals[1].clone()
     add_up(count)
+    parts = []
     for i in range(0, len(batch.ids), micro_rows):
         part = slice(i, i + micro_rows)
-        nats = gradients(Batch(batch.ids[part], batch.targets[part], batch.segments[part]), size / float(count))
-        totals[0] += nats.double().sum().cpu()
+        parts.append(gradients(Batch(batch.ids[part], batch.targets[part], batch.segments[part]), size / float(count)))
+    for nats in parts:  # only now: to look at them is to wait for the GPU
+        totals[0] += nats.cpu().double().sum()
     add_up(totals)
     return float(totals[0] / count)
 

@@ -8,9 +8,9 @@ from sprout.common.errors import UserError
 from sprout.model import GPTConfig
 from sprout.model.count import parameters
 from sprout.model.dial import matrix_parameters, round_up
+from sprout.model.loss import chunk_on
 
 BLOCK, CHUNK = 64, 128  # as in native.c
-HEAD = 2048  # loss.CHUNK
 # Measured on a CPU, not compiled: what a layer's way back takes besides what it kept, and the head's passes over a chunk's
 # logits, each as a multiple.
 WAY_BACK, LOGITS = 2.5, 5
@@ -55,9 +55,14 @@ def kept_bytes(shape: GPTConfig, bytes_per_value: int, context: int, attention: 
     return total + (0.625 * H * context * (4 if size == 4 else 4 + size) if attention == "plain" else 0)
 
 
+def rows_at_once(rows: int, context: int, device: str) -> int:
+    """How many of a step's rows go forward and back together: 32, or as many as keep a GPU busy, about 65,000 tokens."""
+    return min(rows, max(1, (1 << 16) // context) if device == "cuda" else 32)
+
+
 def training_bytes(shape: GPTConfig, compute: Compute, rows: int, recompute: bool = False, planning: bool = False) -> int:
-    """The most memory that training takes at a time, beyond the libraries: steps of `rows` rows of the model's context, 32
-    of them at a time, and checkpoints. `planning`: with the copy of the weights that measuring the speed keeps.
+    """The most memory that training takes at a time, beyond the libraries: steps of `rows` rows of the model's context,
+    `rows_at_once` of them together, and checkpoints. `planning`: with the copy of the weights that measuring the speed keeps.
 
     By the C core it is right within a tenth, by torch on a CPU within 15 % where it isn't compiled (LOG.md). Compiled code
     keeps less; that and a GPU were not measured, and are told as if not compiled."""
@@ -68,10 +73,10 @@ def training_bytes(shape: GPTConfig, compute: Compute, rows: int, recompute: boo
         held = weights + state + core_bytes(shape, compute.threads, T, recompute)
         return held + max(copy + weights * (1 if rows <= 32 else 2), written) + REST
     size = compute.dtype.itemsize
-    tokens = min(rows, 32) * T
+    tokens = rows_at_once(rows, T, compute.device) * T
     layer = kept_bytes(shape, size, T, compute.attention) * tokens
     kept = layer + shape.layers * shape.width * size * tokens if recompute else shape.layers * layer
-    logits = 4 * min(tokens, HEAD) * shape.vocab_size
+    logits = 4 * min(tokens, chunk_on(compute.device)) * shape.vocab_size
     step = 2 * weights + state + copy + int(kept + max(WAY_BACK * layer, LOGITS * logits))
     return max(step, weights + state + (written if compute.device == "cpu" else 0)) + REST
 
