@@ -41,7 +41,7 @@ def there(batch: Batch) -> Batch:
 
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("attention", ["plain", "sdpa", "flex"])
-@pytest.mark.parametrize("dtype, most", [(torch.float32, 2e-3), (torch.bfloat16, 3e-2)])
+@pytest.mark.parametrize("dtype, most", [(torch.float32, 2e-3), (torch.bfloat16, 5e-2)])
 @pytest.mark.parametrize("again", [False, True])
 def test_gradients_are_those_of_a_cpu(compiled: bool, attention: str, dtype: torch.dtype, most: float, again: bool) -> None:
     if (attention == "flex" and not compiled) or (compiled and attention == "plain"):

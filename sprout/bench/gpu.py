@@ -4,7 +4,7 @@ All get the same rows of 2,048 tokens of the novels in the same order, cut with 
 as many a step, and their learning rate is through with the run at its end. A contender is a function, `module:function`, of
 depth, vocabulary, context, tokens a step, steps and seed; it makes a model of that depth by its own rules, and gives
 
-- `step(pieces, i)`: step i of the run, by the mean loss over pieces of (ids, targets) on the GPU; that loss in nats
+- `step(pieces, i)`: step i of the run, by the mean loss over pieces, batches on the GPU; that loss in nats
 - `loss(ids, targets)`: mean nats, no gradients
 - a note that says how it is run.
 
@@ -29,36 +29,38 @@ from torch import Tensor
 
 from sprout.bench.parts import Absent, Row, Worker, environment
 from sprout.bench.worker import named
+from sprout.data import Batch, Packed, batch_rows, get_batch
 
-Pieces = list[tuple[Tensor, Tensor]]
+Pieces = list[Batch]
 Contender = tuple[Callable[[Pieces, int], float], Callable[[Tensor, Tensor], float], str]
-CONTEXT, VOCABULARY, PIECE, HELD_OUT, SEED = 2048, 32768, 32, 64, 1  # rows: of a piece, and held out
+CONTEXT, VOCABULARY, HELD_OUT, SEED = 2048, 32768, 64, 1  # tokens, words, rows
 OURS = "sprout.bench.gpu:ours"
 
 
-def ours(depth: int, vocabulary: int, context: int, batch_tokens: int, steps: int, seed: int, attention: str = "auto") -> Contender:
+def ours(depth: int, vocabulary: int, context: int, batch_tokens: int, steps: int, seed: int, documents: bool = True) -> Contender:
     """The recipe's numbers and its loop's parts. The rate rises for a tenth of the run, 40 steps at most, and falls in its last
     60 %, as finetuning is 60 % of a run."""
     from sprout.common.compute import apply, decide
-    from sprout.data import Batch
     from sprout.model import GPT
     from sprout.model.dial import dial
     from sprout.optim import OptimConfig, Optimizer, schedule
     from sprout.train import make_gradients
     from sprout.train.loop import backward_step
 
-    compute = decide("cuda", attention=attention)
+    compute = decide("cuda", attention="auto" if documents else "sdpa")
     apply(compute)
     d = dial(depth, vocabulary, context, steps * batch_tokens, batch_tokens)
     model = GPT(d.shape, seed).to("cuda")
     model.dtype, model.attention = compute.dtype, compute.attention
     gradients = make_gradients(model, compute)
     optimizer = Optimizer(model, OptimConfig(d.matrix_lr, d.embed_lr, d.head_lr, d.weight_decay, dtype=compute.dtype))
-    one = torch.ones(PIECE, context, dtype=torch.int32, device="cuda")
+
+    def causal(batch: Batch, weight: float | Tensor) -> Tensor:
+        return gradients(Batch(batch.ids, batch.targets, None), weight)  # type: ignore[arg-type]
 
     def step(pieces: Pieces, i: int) -> float:
-        ids, targets = (torch.cat(parts) for parts in zip(*pieces, strict=True))
-        value = backward_step(gradients, Batch(ids, targets, one[:1].expand(len(ids), -1)), PIECE)
+        whole = Batch(*(torch.cat(parts) for parts in zip(*((b.ids, b.targets, b.segments) for b in pieces), strict=True)))
+        value = backward_step(gradients if documents else causal, whole, len(pieces[0].ids))
         optimizer.step(schedule(i, steps, min(40, max(1, steps // 10)), int(0.6 * steps)))
         return value
 
@@ -69,14 +71,13 @@ def ours(depth: int, vocabulary: int, context: int, batch_tokens: int, steps: in
     return step, loss, f"bfloat16, compiled, attention by {compute.attention}"
 
 
-def ours_by_sdpa(depth: int, vocabulary: int, context: int, batch_tokens: int, steps: int, seed: int) -> Contender:
-    """`ours` with PyTorch's SDPA; its masks are whole."""
-    return ours(depth, vocabulary, context, batch_tokens, steps, seed, "sdpa")
+def ours_causal(depth: int, vocabulary: int, context: int, batch_tokens: int, steps: int, seed: int) -> Contender:
+    """`ours` where the documents of a row see each other, as nanochat's do: PyTorch's SDPA needs no mask then."""
+    return ours(depth, vocabulary, context, batch_tokens, steps, seed, False)
 
 
-def job(contender: str, depth: int, folder: str, batch_tokens: int, steps: int, seed: int) -> Generator[Any, None, None]:
-    """Of `worker.py`: one contender's run, its row."""
-    from sprout.data import Packed, batch_rows, get_batch
+def job(contender: str, depth: int, folder: str, batch_tokens: int, steps: int, seed: int, piece: int) -> Generator[Any, None, None]:
+    """Of `worker.py`: one contender's run, its row. Forward and backward take `piece` rows at a time."""
     from sprout.tokenizer import Tokenizer
 
     if not torch.cuda.is_available():
@@ -88,10 +89,10 @@ def job(contender: str, depth: int, folder: str, batch_tokens: int, steps: int, 
     seconds, nats = [], []
     for i in range(steps):
         rows = batch_rows(len(data), batch_tokens // CONTEXT, i, seed)
-        pieces = [get_batch(data, rows[a : a + PIECE], "cuda") for a in range(0, len(rows), PIECE)]
+        pieces = [get_batch(data, rows[a : a + piece], "cuda") for a in range(0, len(rows), piece)]
         torch.cuda.synchronize()
         start = time.perf_counter()
-        nats.append(step([(b.ids, b.targets) for b in pieces], i))
+        nats.append(step(pieces, i))
         torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
         if i == 0:
@@ -110,13 +111,15 @@ def job(contender: str, depth: int, folder: str, batch_tokens: int, steps: int, 
     }  # fmt: skip
 
 
-def measure(folder: Path, depths: Sequence[int], contenders: Sequence[str], batch_tokens: int, steps: int, tell: Callable[[str], None] = print) -> list[Row]:
+def measure(
+    folder: Path, depths: Sequence[int], contenders: Sequence[str], batch_tokens: int, steps: int, piece: int, tell: Callable[[str], None] = print
+) -> list[Row]:
     """A row for each depth and contender on the rows that `quality.prepare` left in the folder: `ratio` is ours over its
     tokens/s, `memory` in bytes, `curve` each step's loss in nats."""
     rows: list[Row] = []
     for depth in depths:
         for name in contenders:
-            given = {"contender": name, "depth": depth, "folder": str(folder.absolute()), "batch_tokens": batch_tokens, "steps": steps, "seed": SEED}
+            given = {"contender": name, "depth": depth, "folder": str(folder.absolute()), "batch_tokens": batch_tokens, "steps": steps, "seed": SEED, "piece": piece}
             row: Row = {"contender": name, "depth": depth, "tokens_per_second": None}
             with Worker(Path(sys.executable), "sprout.bench.gpu:job", given, environment(8)) as worker:
                 try:
@@ -134,15 +137,16 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder of test data; not looked at where FOLDER has rows")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--depths", type=int, nargs="*", default=[12, 20])
-    parser.add_argument("--contenders", nargs="+", default=[OURS, "sprout.bench.gpu:ours_by_sdpa"])
+    parser.add_argument("--contenders", nargs="+", default=[OURS, "sprout.bench.gpu:ours_causal"])
     parser.add_argument("--batch-tokens", type=int, default=1 << 17)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--piece", type=int, default=32, help="rows that go forward and back together")
     given = parser.parse_args()
     if not (given.folder / "validation").is_dir():
         from sprout.bench.quality import prepare
 
         prepare(given.data, given.folder, vocabulary=VOCABULARY, context=CONTEXT)
-    rows = measure(given.folder, given.depths, given.contenders, given.batch_tokens, given.steps)
+    rows = measure(given.folder, given.depths, given.contenders, given.batch_tokens, given.steps, given.piece)
     ours_of = {row["depth"]: row["tokens_per_second"] for row in rows if row["contender"] == OURS}
     for row in rows:
         mine, theirs = ours_of.get(row["depth"]), row["tokens_per_second"]

@@ -94,7 +94,7 @@ def _built(name: str) -> bool:
 
 
 def _attention(device: str, compiled: bool) -> tuple[str, str]:
-    """How the torch path computes attention on this device, and why. On CUDA none was run yet."""
+    """How the torch path computes attention on this device, and why; figures in LOG.md."""
     if device != "cuda":
         return "plain", "written out; on the CPU the compiler fuses mask and softmax" if device == "cpu" else "written out; SDPA isn't tried on MPS"
     if compiled:

@@ -46,6 +46,17 @@ class Layer:
     down: Tensor  # (C, F)
 
 
+def look(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attention of q (B, T, H, D), scaled, over k and v (B, K, S, D), with what the bias (B, 1, T, S) adds to the scores;
+    (B, T, H D). Two products of all rows and key heads: a library's attention, which is made for many queries, takes five
+    times as long for one query a row of a long cache on a GPU (LOG.md)."""
+    (B, T, H, D), K = q.shape, k.shape[1]
+    q = q.view(B, T, K, H // K, D).permute(0, 2, 3, 1, 4).reshape(B * K, -1, D)  # (B K, G T, D)
+    scores = torch.bmm(q, k.flatten(0, 1).mT).view(B, H, T, -1) + bias
+    mixed = torch.bmm(scores.softmax(-1).view(B * K, -1, k.shape[2]), v.flatten(0, 1))
+    return mixed.view(B, H, T, D).transpose(1, 2).flatten(2)
+
+
 class Decoder:
     """One model's weights as they are at this moment, in float32 whatever it is trained in: a reply and its
     log-probabilities then depend on the weights alone. With `half` the C core's are in bfloat16, which is about twice as
@@ -91,16 +102,13 @@ class Decoder:
         behind = torch.arange(S, device=device) > places[:, :, None]  # (B, T, S)
         bias = torch.zeros(behind.shape, device=device).masked_fill_(behind, -torch.inf)[:, None]  # (B, 1, T, S)
         cos, sin = self.cos[places][:, :, None], self.sin[places][:, :, None]  # (B, T, 1, D)
-        x = F.embedding(ids, self.table)  # (B, T, C)
+        x, scale = F.embedding(ids, self.table), config.qk_gain * D**-0.5  # (B, T, C)
         for i, layer in enumerate(self.layers):
             joined = F.linear(F.rms_norm(x, (C,), eps=eps), layer.qkv).view(B, T, H + 2 * K, D)
             q, k = rotate(F.rms_norm(joined[:, :, : H + K], (D,), eps=eps), cos, sin).split([H, K], dim=2)
             cache.k[i, row, :, places], cache.v[i, row, :, places] = k, joined[:, :, H + K :]
             keys, values = cache.k[i, rows, :, :S], cache.v[i, rows, :, :S]  # (B, K, S, D)
-            mixed = F.scaled_dot_product_attention(
-                q.transpose(1, 2), keys, values, bias, scale=config.qk_gain * D**-0.5, enable_gqa=True
-            )  # (B, H, T, D)
-            x = x + F.linear(mixed.transpose(1, 2).flatten(2), layer.o)
+            x = x + F.linear(look(q * scale, keys, values, bias), layer.o)
             gate, up = F.linear(F.rms_norm(x, (C,), eps=eps), layer.gate_up).chunk(2, dim=-1)
             x = x + F.linear(F.silu(gate) * up, layer.down)
         at_last = x[torch.arange(B, device=device), last]  # (B, C)

@@ -23,10 +23,12 @@ LEAST = 128  # the shortest reach that is recorded
 
 @dataclass(slots=True)
 class Recording:
-    """A step with the tensors that it reads, ids (B, 1) and starts (B,), and the logits (B, V) that it writes."""
+    """A step with the tensors that it reads, ids (B, 1), starts (B,) and last (B,), all 0, and the logits (B, V) that it
+    writes. It knows them by their places in memory alone: as long as it may play, they must be held on to."""
 
     ids: Tensor
     starts: Tensor
+    last: Tensor
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
     play: Callable[[], Any] = field(default=lambda: None)
 
@@ -54,7 +56,7 @@ class Graphs:
         key = (rows, reach, cache.k.data_ptr())
         recording = self.recorded.get(key)
         if recording is None:
-            recording = Recording(ids.new_zeros(rows, 1), starts.new_zeros(rows))
+            recording = Recording(ids.new_zeros(rows, 1), starts.new_zeros(rows), starts.new_zeros(rows))
         recording.ids[:B].copy_(ids)
         recording.starts[:B].copy_(starts)
         recording.starts[B:].zero_()
@@ -65,10 +67,8 @@ class Graphs:
         return recording.logits[:B].clone()
 
     def record(self, recording: Recording, cache: KVCache, rows: int, reach: int) -> None:
-        last = torch.zeros_like(recording.starts)
-
         def step() -> Tensor:
-            return self.layered(recording.ids, cache, slice(0, rows), recording.starts, last, reach)
+            return self.layered(recording.ids, cache, slice(0, rows), recording.starts, recording.last, reach)
 
         recording.logits = step()  # libraries take their memory at the first call, which a graph can't hold
         if recording.ids.device.type != "cuda":  # where there are no graphs, the same without one: so it can be tested
