@@ -215,6 +215,12 @@ def apply(compute: Compute) -> None:
     torch.set_flush_denormal(True)
     # Ctrl-C while backward is compiled: torch would show where forward was, as if something had gone wrong.
     warnings.filterwarnings("ignore", message="Error detected in ")
+    if compute.compile:
+        import torch._functorch.config as compiling  # not at the top: it takes a while, and nobody else needs it
+
+        # What was compiled is kept for the next start, but nothing that has a way back of its own (`loss.py`), unless:
+        if hasattr(compiling, "autograd_cache_allow_custom_autograd_functions"):
+            compiling.autograd_cache_allow_custom_autograd_functions = True
     if compute.device == "cpu":
         # Compiled code adds up the embedding's gradient in whatever order threads come by; a run that goes on has to be
         # the same to the last bit.
