@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sprout.engine import Decoder
-from sprout.engine.decoder import KVCache
+from sprout.engine.decoder import KVCache, look, look_by_products
 from sprout.engine.graphs import Graphs, above
 from sprout.model import GPT, GPTConfig
 
@@ -58,3 +58,12 @@ def test_what_a_step_gave_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         kept = first.clone()
         graphs.step(torch.tensor([[2]]), cache, torch.tensor([1]), 2)
     assert torch.equal(first, kept)
+
+
+@pytest.mark.parametrize("T", [1, 5])
+def test_both_ways_to_look_are_one(T: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, T, 6, 8), torch.randn(3, 2, 30, 8)[:, :, :20], torch.randn(3, 2, 30, 8)[:, :, :20]
+    behind = torch.arange(20) > torch.tensor([3, 10, 14])[:, None, None] + torch.arange(T)[:, None]
+    bias = torch.zeros(3, T, 20).masked_fill_(behind, -torch.inf)[:, None]
+    assert torch.allclose(look(q, k, v, bias), look_by_products(q, k, v, bias), atol=1e-5)
