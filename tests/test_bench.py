@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sprout.bench import gpu
 from sprout.bench.contenders import CONTENDERS, made_up, nanochat
 from sprout.bench.parts import Absent, Worker, call, environment, interpreter
 from sprout.bench.pictures import draw, panels
@@ -130,6 +131,12 @@ def test_a_worker_says_why_it_cannot() -> None:
         call(here, "sprout.bench.nothing:measure", {}, environment(1))
     with Worker(here, "os:_exit", {"status": 3}, environment(1)) as worker, pytest.raises(Absent, match="ended with 3"):
         worker.answer()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_bench_says_so(tmp_path: Path) -> None:
+    (row,) = gpu.measure(tmp_path, [12], [gpu.OURS], 1 << 17, 2, 32, lambda _: None)
+    assert (row["tokens_per_second"], row["note"]) == (None, "absent: there is no GPU")
 
 
 def test_the_interpreter_that_has_most_is_taken(tmp_path: Path) -> None:
