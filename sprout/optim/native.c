@@ -5,7 +5,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-typedef struct { float *x, *t, *s, *q, *left, *right; } Scratch; /* room for matrices and their squares */
+#define UP(x, n) (((x) + (n) - 1) / (n) * (n))
+
+typedef struct { float *x, *right, *s, *q, *p, *t; } Scratch; /* room for a matrix, its panels, and four symmetric ones */
 
 #define BODY "update.h"
 #include "sets.h"
@@ -15,7 +17,7 @@ typedef void (*AdamW)(float *, const float *, float *, float *, long, float, flo
 typedef struct { const char *name; Muon muon; AdamW adamw; } Set;
 static const Set SETS[] = {
 #if defined(__x86_64__)
-    {"bf16", muon_bf16, adamw_bf16},
+    {"bf16", muon_avx512, adamw_avx512},
     {"avx512", muon_avx512, adamw_avx512},
     {"avx2", muon_avx2, adamw_avx2},
 #endif
@@ -41,13 +43,15 @@ typedef struct { Work *work; int i; } Job;
 
 static void *some_matrices(void *given) {
     Work *k = ((Job *)given)->work;
-    const long size = (long)k->rows * k->columns, room = size + 64 * (k->rows + k->columns) + 256;
-    float *all = malloc(6 * room * sizeof(float));
-    if (!all) return k->failed = 1, NULL;
-    Scratch w = {all, all + room, all + 2 * room, all + 3 * room, all + 4 * room, all + 5 * room};
+    const long size = (long)k->rows * k->columns, r = k->rows < k->columns ? k->rows : k->columns, c = size / r;
+    const long high = c * UP(r, PANEL), wide = r * UP(c, PANEL), panels = high > wide ? high : wide, square = r * UP(r, PANEL);
+    void *room;
+    if (posix_memalign(&room, 64, (size + panels + 4 * square) * sizeof(float))) return k->failed = 1, NULL;
+    float *all = room, *squares = all + size + panels;
+    Scratch w = {all, all + size, squares, squares + square, squares + 2 * square, squares + 3 * square};
     for (long i = ((Job *)given)->i; i < k->n; i += k->threads)
         k->set->muon(k->matrices[i], k->gradients[i], k->m + i * size, k->rows, k->columns, k->lr, k->beta1, k->decay, k->quintic, k->steps, &w);
-    free(all);
+    free(room);
     return NULL;
 }
 
@@ -94,8 +98,8 @@ static PyObject *muon(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "siiiiO!O!Offf(fff)", &name, &k.threads, &k.rows, &k.columns, &k.steps, &PyList_Type, &matrices, &PyList_Type,
                           &gradients, &momentum, &k.lr, &k.beta1, &k.decay, &k.quintic[0], &k.quintic[1], &k.quintic[2])) return NULL;
     if (!(k.set = find(name))) return NULL;
-    if (k.threads < 1 || k.threads > 256 || k.rows < 16 || k.columns < 16 || k.rows % 16 || k.columns % 16 || k.rows > 1 << 18 || k.columns > 1 << 18)
-        return PyErr_SetString(PyExc_ValueError, "expected 1 to 256 threads, rows and columns in sixteens"), NULL;
+    if (k.threads < 1 || k.threads > 256 || k.steps < 1 || k.rows < 16 || k.columns < 16 || k.rows % 16 || k.columns % 16 || k.rows > 1 << 18 || k.columns > 1 << 18)
+        return PyErr_SetString(PyExc_ValueError, "expected 1 to 256 threads, a step or more, rows and columns in sixteens"), NULL;
     k.n = PyList_GET_SIZE(matrices);
     if (PyList_GET_SIZE(gradients) != k.n) return PyErr_SetString(PyExc_ValueError, "expected a gradient for each matrix"), NULL;
     const long size = 4L * k.rows * k.columns;
