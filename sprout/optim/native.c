@@ -5,8 +5,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define UP(x, n) (((x) + (n) - 1) / (n) * (n))
-
 typedef struct { float *x, *right, *s, *q, *p, *t; } Scratch; /* room for a matrix, its panels, and four symmetric ones */
 
 #define BODY "update.h"
@@ -14,22 +12,15 @@ typedef struct { float *x, *right, *s, *q, *p, *t; } Scratch; /* room for a matr
 
 typedef void (*Muon)(float *, const float *, float *, int, int, float, float, float, const float *, int, Scratch *);
 typedef void (*AdamW)(float *, const float *, float *, float *, long, float, float, float, float, float, float, float);
-typedef struct { const char *name; Muon muon; AdamW adamw; } Set;
+typedef struct { Muon muon; AdamW adamw; } Set;
 static const Set SETS[] = {
 #if defined(__x86_64__)
-    {"bf16", muon_avx512, adamw_avx512},
-    {"avx512", muon_avx512, adamw_avx512},
-    {"avx2", muon_avx2, adamw_avx2},
+    {muon_avx512, adamw_avx512},
+    {muon_avx512, adamw_avx512},
+    {muon_avx2, adamw_avx2},
 #endif
-    {"plain", muon_plain, adamw_plain},
+    {muon_plain, adamw_plain},
 };
-#define SET_COUNT (int)(sizeof SETS / sizeof *SETS)
-
-static const Set *find(const char *name) {
-    for (int i = 0; i < SET_COUNT; i++)
-        if (!strcmp(SETS[i].name, name) && usable(i)) return SETS + i;
-    return PyErr_Format(PyExc_ValueError, "no instruction set %s here", name), NULL;
-}
 
 typedef struct {
     const Set *set;
@@ -97,7 +88,9 @@ static PyObject *muon(PyObject *self, PyObject *args) {
     PyObject *matrices, *gradients, *momentum;
     if (!PyArg_ParseTuple(args, "siiiiO!O!Offf(fff)", &name, &k.threads, &k.rows, &k.columns, &k.steps, &PyList_Type, &matrices, &PyList_Type,
                           &gradients, &momentum, &k.lr, &k.beta1, &k.decay, &k.quintic[0], &k.quintic[1], &k.quintic[2])) return NULL;
-    if (!(k.set = find(name))) return NULL;
+    int set = set_named(name);
+    if (set < 0) return NULL;
+    k.set = SETS + set;
     if (k.threads < 1 || k.threads > 256 || k.steps < 1 || k.rows < 16 || k.columns < 16 || k.rows % 16 || k.columns % 16 || k.rows > 1 << 18 || k.columns > 1 << 18)
         return PyErr_SetString(PyExc_ValueError, "expected 1 to 256 threads, a step or more, rows and columns in sixteens"), NULL;
     k.n = PyList_GET_SIZE(matrices);
@@ -135,7 +128,9 @@ static PyObject *adamw(PyObject *self, PyObject *args) {
     Py_buffer to[4];
     if (!PyArg_ParseTuple(args, "siOOOOfffffff", &name, &k.threads, &from[0], &from[1], &from[2], &from[3], &k.lr, &k.beta1, &k.beta2,
                           &k.eps, &k.decay, &k.correct1, &k.correct2)) return NULL;
-    if (!(k.set = find(name))) return NULL;
+    int set = set_named(name);
+    if (set < 0) return NULL;
+    k.set = SETS + set;
     if (k.threads < 1 || k.threads > 256) return PyErr_SetString(PyExc_ValueError, "threads: expected 1 to 256"), NULL;
     if (!views(from, to, 4)) return NULL;
     k.p = to[0].buf, k.g = to[1].buf, k.m = to[2].buf, k.v = to[3].buf, k.n = to[0].len / 4;
@@ -144,18 +139,6 @@ static PyObject *adamw(PyObject *self, PyObject *args) {
     Py_END_ALLOW_THREADS
     for (int i = 0; i < 4; i++) PyBuffer_Release(&to[i]);
     Py_RETURN_NONE;
-}
-
-static PyObject *sets(PyObject *self, PyObject *none) {
-    (void)self, (void)none;
-    PyObject *list = PyList_New(0);
-    for (int i = 0; list && i < SET_COUNT; i++)
-        if (usable(i)) {
-            PyObject *name = PyUnicode_FromString(SETS[i].name);
-            if (!name || PyList_Append(list, name)) Py_CLEAR(list);
-            Py_XDECREF(name);
-        }
-    return list;
 }
 
 static PyMethodDef METHODS[] = {

@@ -9,7 +9,7 @@ from sprout.model import GPTConfig
 from sprout.model.count import parameters
 from sprout.model.dial import matrix_parameters, round_up
 
-BLOCK, CHUNK = 64, 128  # as in native.c
+BLOCK, CHUNK = 64, 256  # as in native.c
 HEAD = 2048  # loss.CHUNK
 # Measured on a CPU, not compiled: what a layer's way back takes besides what it kept, and the head's passes over a chunk's
 # logits, each as a multiple.
