@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-typedef struct { float *x, *right, *s, *q, *p, *t; } Scratch; /* room for a matrix, its panels, and four symmetric ones */
+typedef struct { float *x, *right, *s, *q, *p, *t; } Scratch;
 
 #define BODY "update.h"
 #include "sets.h"
@@ -27,22 +27,43 @@ typedef struct {
     float **matrices, *p, *m, *v; /* one by one: the model's own; m is one tensor for all */
     const float **gradients, *g;
     long n; /* matrices, or numbers */
-    int rows, columns, steps, threads, failed;
+    int rows, columns, steps, threads;
+    float *room;
     float lr, beta1, beta2, eps, decay, correct1, correct2, quintic[3];
 } Work;
 typedef struct { Work *work; int i; } Job;
 
-static void *some_matrices(void *given) {
-    Work *k = ((Job *)given)->work;
+/* Numbers for a thread: a matrix, its panels, and four symmetric ones. */
+static long room_for(const Work *k, Scratch *w, float *at) {
     const long size = (long)k->rows * k->columns, r = k->rows < k->columns ? k->rows : k->columns, c = size / r;
     const long high = c * UP(r, PANEL), wide = r * UP(c, PANEL), panels = high > wide ? high : wide, square = r * UP(r, PANEL);
-    void *room;
-    if (posix_memalign(&room, 64, (size + panels + 4 * square) * sizeof(float))) return k->failed = 1, NULL;
-    float *all = room, *squares = all + size + panels;
-    Scratch w = {all, all + size, squares, squares + square, squares + 2 * square, squares + 3 * square};
+    if (w) *w = (Scratch){at, at + size, at + size + panels, at + size + panels + square, at + size + panels + 2 * square, at + size + panels + 3 * square};
+    return size + panels + 4 * square;
+}
+
+/* Room is kept from one call to the next: the system takes its time to make it anew. Only who holds the GIL may come here. */
+static float *kept;
+static long kept_numbers;
+
+static float *borrow(long *numbers) {
+    void *room = kept;
+    if (kept_numbers >= *numbers) *numbers = kept_numbers, kept = NULL, kept_numbers = 0;
+    else if (posix_memalign(&room, 64, *numbers * sizeof(float))) return NULL;
+    return room;
+}
+
+static void give_back(float *room, long numbers) {
+    if (kept_numbers >= numbers) free(room);
+    else free(kept), kept = room, kept_numbers = numbers;
+}
+
+static void *some_matrices(void *given) {
+    Work *k = ((Job *)given)->work;
+    const long size = (long)k->rows * k->columns;
+    Scratch w;
+    room_for(k, &w, k->room + ((Job *)given)->i * room_for(k, NULL, NULL));
     for (long i = ((Job *)given)->i; i < k->n; i += k->threads)
         k->set->muon(k->matrices[i], k->gradients[i], k->m + i * size, k->rows, k->columns, k->lr, k->beta1, k->decay, k->quintic, k->steps, &w);
-    free(room);
     return NULL;
 }
 
@@ -108,11 +129,13 @@ static PyObject *muon(PyObject *self, PyObject *args) {
         else if (i < 2 * k.n) k.gradients[i - k.n] = views[i].buf;
         else k.m = views[i].buf;
     }
+    long numbers = k.threads * room_for(&k, NULL, NULL);
+    if (good && !(k.room = borrow(&numbers))) good = 0, PyErr_NoMemory();
     if (good) {
         Py_BEGIN_ALLOW_THREADS
         everybody(&k, some_matrices);
         Py_END_ALLOW_THREADS
-        if (k.failed) good = 0, PyErr_NoMemory();
+        give_back(k.room, numbers);
     }
     while (held) PyBuffer_Release(&views[--held]);
     PyMem_Free(views), PyMem_Free(k.matrices), PyMem_Free(k.gradients);

@@ -63,10 +63,10 @@ def training_bytes(shape: GPTConfig, compute: Compute, rows: int, recompute: boo
     keeps less; that and a GPU were not measured, and are told as if not compiled."""
     weights, state, T = 4 * parameters(shape), optimizer_bytes(shape), shape.context
     copy = weights if planning else 0
-    written = 2 * state  # a checkpoint's tensors as bytes, and the file made of them; the gradients are gone by then
+    written = 2 * state  # a checkpoint's tensors as bytes, and the file made of them
     if compute.kernels == "c":
         held = weights + state + core_bytes(shape, compute.threads, T, recompute)
-        return held + max(copy + weights * (1 if rows <= 32 else 2), written) + REST
+        return held + weights + max(copy + (0 if rows <= 32 else weights), written) + REST  # the gradients' memory is kept
     size = compute.dtype.itemsize
     tokens = min(rows, 32) * T
     layer = kept_bytes(shape, size, T, compute.attention) * tokens

@@ -17,6 +17,8 @@
 
 #define BLOCK 64         /* queries whose attention is computed at once */
 #define CHUNK 256        /* tokens whose logits exist at once */
+#define PAGE ((size_t)2 << 20)
+#define STRETCH (8 * PAGE)
 #define EMBED_EPS 1e-20f /* as in gpt.py */
 
 typedef struct { int L, C, H, K, D, J, F, V, T, again; float eps, gain; } Shape; /* again: make layers once more on the way back */
@@ -58,37 +60,44 @@ typedef struct {
     const Set *set;
     int threads;
     long numbers; /* of all gradients */
-    size_t bytes; /* allocated */
+    size_t bytes; /* in use */
     Weights weights;
     Room *rooms;
-    void **blocks; /* everything that was allocated */
+    void **blocks; /* the stretches that were allocated */
     int count, most, failed, busy;
+    char *at; /* where the last stretch is free, and how much of it */
+    size_t left;
 } Step;
 
 /* Pages of 2 MB for what is large, where the system has them: fewer to look up, and to make. */
 static void large_pages(void *p, size_t bytes) {
 #if defined(MADV_HUGEPAGE)
-    const size_t page = 2 << 20, from = UP((size_t)p, page), to = ((size_t)p + bytes) / page * page;
+    const size_t from = UP((size_t)p, PAGE), to = ((size_t)p + bytes) / PAGE * PAGE;
     if (to > from) madvise((void *)from, to - from, MADV_HUGEPAGE);
 #else
     (void)p, (void)bytes;
 #endif
 }
 
+/* Cut from stretches of memory. Of the last one only what was cut is touched, and so takes room. */
 static void *take(Step *p, size_t bytes) {
+    bytes = UP(bytes, 64) + 256; /* some more at the end: a vector that begins inside may end outside */
     if (p->count == p->most) {
         int most = p->most ? 2 * p->most : 64;
         void **blocks = realloc(p->blocks, most * sizeof *blocks);
         if (!blocks) return p->failed = 1, NULL;
         p->blocks = blocks, p->most = most;
     }
-    void *block = NULL;
-    /* Some more at the end: a vector that begins inside may end outside. */
-    if (posix_memalign(&block, 64, UP(bytes, 64) + 256)) return p->failed = 1, NULL;
-    p->bytes += UP(bytes, 64) + 256;
-    large_pages(block, UP(bytes, 64) + 256);
-    memset(block, 0, UP(bytes, 64) + 256);
-    return p->blocks[p->count++] = block;
+    void *at = p->at;
+    if (bytes <= p->left) p->at += bytes, p->left -= bytes;
+    else {
+        const size_t size = UP(bytes > STRETCH / 2 ? bytes : STRETCH, PAGE);
+        if (posix_memalign(&at, PAGE, size)) return p->failed = 1, NULL;
+        large_pages(p->blocks[p->count++] = at, size);
+        if (bytes <= STRETCH / 2) p->at = (char *)at + bytes, p->left = size - bytes;
+    }
+    p->bytes += bytes;
+    return memset(at, 0, bytes);
 }
 
 static float *floats(Step *p, long n) { return take(p, n * sizeof(float)); }
