@@ -14,7 +14,7 @@ HEAD = 2048  # loss.CHUNK
 # Measured on a CPU, not compiled: what a layer's way back takes besides what it kept, and the head's passes over a chunk's
 # logits, each as a multiple.
 WAY_BACK, LOGITS = 2.5, 5
-REST = 2 << 20  # small things: the batch, tables of pointers, what malloc rounds up
+REST = 1 << 20  # small things: the batch, tables of pointers, what malloc rounds up
 
 
 def core_bytes(shape: GPTConfig, threads: int, context: int, recompute: bool = False) -> int:
@@ -66,7 +66,7 @@ def training_bytes(shape: GPTConfig, compute: Compute, rows: int, recompute: boo
     written = 2 * state  # a checkpoint's tensors as bytes, and the file made of them
     if compute.kernels == "c":
         held = weights + state + core_bytes(shape, compute.threads, T, recompute)
-        return held + weights + max(copy + (0 if rows <= 32 else weights), written) + REST  # the gradients' memory is kept
+        return held + max(copy + weights * (1 if rows <= 32 else 2), written) + REST
     size = compute.dtype.itemsize
     tokens = min(rows, 32) * T
     layer = kept_bytes(shape, size, T, compute.attention) * tokens
