@@ -5,49 +5,65 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-typedef struct { float *x, *t, *s, *q, *left, *right; } Scratch; /* room for matrices and their squares */
+typedef struct { float *x, *right, *s, *q, *p, *t; } Scratch;
 
 #define BODY "update.h"
 #include "sets.h"
 
 typedef void (*Muon)(float *, const float *, float *, int, int, float, float, float, const float *, int, Scratch *);
 typedef void (*AdamW)(float *, const float *, float *, float *, long, float, float, float, float, float, float, float);
-typedef struct { const char *name; Muon muon; AdamW adamw; } Set;
+typedef struct { Muon muon; AdamW adamw; } Set;
 static const Set SETS[] = {
 #if defined(__x86_64__)
-    {"bf16", muon_bf16, adamw_bf16},
-    {"avx512", muon_avx512, adamw_avx512},
-    {"avx2", muon_avx2, adamw_avx2},
+    {muon_avx512, adamw_avx512},
+    {muon_avx512, adamw_avx512},
+    {muon_avx2, adamw_avx2},
 #endif
-    {"plain", muon_plain, adamw_plain},
+    {muon_plain, adamw_plain},
 };
-#define SET_COUNT (int)(sizeof SETS / sizeof *SETS)
-
-static const Set *find(const char *name) {
-    for (int i = 0; i < SET_COUNT; i++)
-        if (!strcmp(SETS[i].name, name) && usable(i)) return SETS + i;
-    return PyErr_Format(PyExc_ValueError, "no instruction set %s here", name), NULL;
-}
 
 typedef struct {
     const Set *set;
     float **matrices, *p, *m, *v; /* one by one: the model's own; m is one tensor for all */
     const float **gradients, *g;
     long n; /* matrices, or numbers */
-    int rows, columns, steps, threads, failed;
+    int rows, columns, steps, threads;
+    float *room;
     float lr, beta1, beta2, eps, decay, correct1, correct2, quintic[3];
 } Work;
 typedef struct { Work *work; int i; } Job;
 
+/* Numbers for a thread: a matrix, its panels, and four symmetric ones. */
+static long room_for(const Work *k, Scratch *w, float *at) {
+    const long size = (long)k->rows * k->columns, r = k->rows < k->columns ? k->rows : k->columns, c = size / r;
+    const long high = c * UP(r, PANEL), wide = r * UP(c, PANEL), panels = high > wide ? high : wide, square = r * UP(r, PANEL);
+    if (w) *w = (Scratch){at, at + size, at + size + panels, at + size + panels + square, at + size + panels + 2 * square, at + size + panels + 3 * square};
+    return size + panels + 4 * square;
+}
+
+/* Room is kept from one call to the next: the system takes its time to make it anew. Only who holds the GIL may come here. */
+static float *kept;
+static long kept_numbers;
+
+static float *borrow(long *numbers) {
+    void *room = kept;
+    if (kept_numbers >= *numbers) *numbers = kept_numbers, kept = NULL, kept_numbers = 0;
+    else if (posix_memalign(&room, 64, *numbers * sizeof(float))) return NULL;
+    return room;
+}
+
+static void give_back(float *room, long numbers) {
+    if (kept_numbers >= numbers) free(room);
+    else free(kept), kept = room, kept_numbers = numbers;
+}
+
 static void *some_matrices(void *given) {
     Work *k = ((Job *)given)->work;
-    const long size = (long)k->rows * k->columns, room = size + 64 * (k->rows + k->columns) + 256;
-    float *all = malloc(6 * room * sizeof(float));
-    if (!all) return k->failed = 1, NULL;
-    Scratch w = {all, all + room, all + 2 * room, all + 3 * room, all + 4 * room, all + 5 * room};
+    const long size = (long)k->rows * k->columns;
+    Scratch w;
+    room_for(k, &w, k->room + ((Job *)given)->i * room_for(k, NULL, NULL));
     for (long i = ((Job *)given)->i; i < k->n; i += k->threads)
         k->set->muon(k->matrices[i], k->gradients[i], k->m + i * size, k->rows, k->columns, k->lr, k->beta1, k->decay, k->quintic, k->steps, &w);
-    free(all);
     return NULL;
 }
 
@@ -93,9 +109,11 @@ static PyObject *muon(PyObject *self, PyObject *args) {
     PyObject *matrices, *gradients, *momentum;
     if (!PyArg_ParseTuple(args, "siiiiO!O!Offf(fff)", &name, &k.threads, &k.rows, &k.columns, &k.steps, &PyList_Type, &matrices, &PyList_Type,
                           &gradients, &momentum, &k.lr, &k.beta1, &k.decay, &k.quintic[0], &k.quintic[1], &k.quintic[2])) return NULL;
-    if (!(k.set = find(name))) return NULL;
-    if (k.threads < 1 || k.threads > 256 || k.rows < 16 || k.columns < 16 || k.rows % 16 || k.columns % 16 || k.rows > 1 << 18 || k.columns > 1 << 18)
-        return PyErr_SetString(PyExc_ValueError, "expected 1 to 256 threads, rows and columns in sixteens"), NULL;
+    int set = set_named(name);
+    if (set < 0) return NULL;
+    k.set = SETS + set;
+    if (k.threads < 1 || k.threads > 256 || k.steps < 1 || k.rows < 16 || k.columns < 16 || k.rows % 16 || k.columns % 16 || k.rows > 1 << 18 || k.columns > 1 << 18)
+        return PyErr_SetString(PyExc_ValueError, "expected 1 to 256 threads, a step or more, rows and columns in sixteens"), NULL;
     k.n = PyList_GET_SIZE(matrices);
     if (PyList_GET_SIZE(gradients) != k.n) return PyErr_SetString(PyExc_ValueError, "expected a gradient for each matrix"), NULL;
     const long size = 4L * k.rows * k.columns;
@@ -111,11 +129,13 @@ static PyObject *muon(PyObject *self, PyObject *args) {
         else if (i < 2 * k.n) k.gradients[i - k.n] = views[i].buf;
         else k.m = views[i].buf;
     }
+    long numbers = k.threads * room_for(&k, NULL, NULL);
+    if (good && !(k.room = borrow(&numbers))) good = 0, PyErr_NoMemory();
     if (good) {
         Py_BEGIN_ALLOW_THREADS
         everybody(&k, some_matrices);
         Py_END_ALLOW_THREADS
-        if (k.failed) good = 0, PyErr_NoMemory();
+        give_back(k.room, numbers);
     }
     while (held) PyBuffer_Release(&views[--held]);
     PyMem_Free(views), PyMem_Free(k.matrices), PyMem_Free(k.gradients);
@@ -131,7 +151,9 @@ static PyObject *adamw(PyObject *self, PyObject *args) {
     Py_buffer to[4];
     if (!PyArg_ParseTuple(args, "siOOOOfffffff", &name, &k.threads, &from[0], &from[1], &from[2], &from[3], &k.lr, &k.beta1, &k.beta2,
                           &k.eps, &k.decay, &k.correct1, &k.correct2)) return NULL;
-    if (!(k.set = find(name))) return NULL;
+    int set = set_named(name);
+    if (set < 0) return NULL;
+    k.set = SETS + set;
     if (k.threads < 1 || k.threads > 256) return PyErr_SetString(PyExc_ValueError, "threads: expected 1 to 256"), NULL;
     if (!views(from, to, 4)) return NULL;
     k.p = to[0].buf, k.g = to[1].buf, k.m = to[2].buf, k.v = to[3].buf, k.n = to[0].len / 4;
@@ -140,18 +162,6 @@ static PyObject *adamw(PyObject *self, PyObject *args) {
     Py_END_ALLOW_THREADS
     for (int i = 0; i < 4; i++) PyBuffer_Release(&to[i]);
     Py_RETURN_NONE;
-}
-
-static PyObject *sets(PyObject *self, PyObject *none) {
-    (void)self, (void)none;
-    PyObject *list = PyList_New(0);
-    for (int i = 0; list && i < SET_COUNT; i++)
-        if (usable(i)) {
-            PyObject *name = PyUnicode_FromString(SETS[i].name);
-            if (!name || PyList_Append(list, name)) Py_CLEAR(list);
-            Py_XDECREF(name);
-        }
-    return list;
 }
 
 static PyMethodDef METHODS[] = {

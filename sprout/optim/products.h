@@ -86,7 +86,7 @@ static inline __attribute__((always_inline)) void ISA(tile)(int k, const float *
             c[i * ldc + j] = whole[i * NV * VL + j] + (add ? c[i * ldc + j] : 0);
 }
 
-static __attribute__((noinline)) void ISA(product)(int M, int N, int K, Left a, const float *b, long panel, float *c, long ldc, int add) {
+static inline __attribute__((always_inline)) void ISA(slice)(int M, int N, int K, Left a, const float *b, long panel, float *c, long ldc, int add) {
     const int tiles = (M + MR - 1) / MR, lines = UNIT(K) * (PANEL / 16), share = (lines + tiles - 1) / tiles;
     for (int j = 0; j < N; j += PANEL, b += panel)
         for (int i = 0, ahead = 0; i < M; i += MR) {
@@ -101,6 +101,13 @@ static __attribute__((noinline)) void ISA(product)(int M, int N, int K, Left a, 
             for (int s = 0; s < PANEL && j + s < N; s += NV * VL)
                 ISA(tile)(UNIT(K), rows, a.cs, b + s, c + i * ldc + j + s, ldc, M - i, N - j - s, add);
         }
+}
+
+/* A long sum is cut, so that what is read again for each 64 columns, and for each row of tiles, stays near. */
+static __attribute__((noinline)) void ISA(product)(int M, int N, int K, Left a, const float *b, long panel, float *c, long ldc, int add) {
+    const int slices = (K + DEEP - 1) / DEEP, deep = UP(UP(K, slices) / slices, 16);
+    for (int k = 0; k < K; k += deep, a.p += UNIT(deep) * a.cs, b += (long)UNIT(deep) * PANEL)
+        ISA(slice)(M, N, K - k < deep ? K - k : deep, a, b, panel, c, ldc, add || k);
 }
 
 #if PAIRS

@@ -1,4 +1,5 @@
-/* A body of code, BODY, once for each instruction set that this processor family knows, each with products.h before it.
+/* A body of code, BODY, once for each instruction set that this processor family knows, each with products.h before it; and
+ * at the end which of them this machine has. Python.h comes before.
  * GCC and clang say differently that the functions of a region may use a set. */
 #include <math.h>
 #include <stdint.h>
@@ -10,7 +11,9 @@
 #pragma GCC diagnostic ignored "-Wpsabi" /* wide vectors never cross a function that isn't inlined or of the same set */
 #endif
 
+#define UP(x, n) (((x) + (n) - 1) / (n) * (n))
 #define PANEL 64 /* columns of a packed matrix that lie together */
+#define DEEP 512 /* the longest sum of a product that is not cut */
 /* The left side of a product, in tiles of MR rows: A(i, k) = p[i / MR * tile + i % MR * rs + k * cs]. */
 typedef struct { const float *p; long tile, rs, cs; } Left;
 
@@ -93,4 +96,32 @@ static int usable(int set) {
     if (set == 2) return avx2;
 #endif
     return 1;
+}
+
+static const char *const SET_NAMES[] = {
+#if defined(__x86_64__)
+    "bf16", "avx512", "avx2",
+#endif
+    "plain",
+};
+#define SET_COUNT (int)(sizeof SET_NAMES / sizeof *SET_NAMES)
+
+/* The place of a set that is usable here, or -1 with an exception set. */
+static int set_named(const char *name) {
+    for (int i = 0; i < SET_COUNT; i++)
+        if (!strcmp(SET_NAMES[i], name) && usable(i)) return i;
+    PyErr_Format(PyExc_ValueError, "no instruction set %s here", name);
+    return -1;
+}
+
+static PyObject *sets(PyObject *self, PyObject *none) {
+    (void)self, (void)none;
+    PyObject *list = PyList_New(0);
+    for (int i = 0; list && i < SET_COUNT; i++)
+        if (usable(i)) {
+            PyObject *name = PyUnicode_FromString(SET_NAMES[i]);
+            if (!name || PyList_Append(list, name)) Py_CLEAR(list);
+            Py_XDECREF(name);
+        }
+    return list;
 }

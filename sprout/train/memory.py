@@ -10,11 +10,11 @@ from sprout.model.count import parameters
 from sprout.model.dial import matrix_parameters, round_up
 from sprout.model.loss import chunk_on
 
-BLOCK, CHUNK = 64, 128  # as in native.c
+BLOCK, CHUNK = 64, 256  # as in native.c
 # Measured on a CPU, not compiled: what a layer's way back takes besides what it kept, and the head's passes over a chunk's
 # logits, each as a multiple.
 WAY_BACK, LOGITS = 2.5, 5
-REST = 2 << 20  # small things: the batch, tables of pointers, what malloc rounds up
+REST = 1 << 20  # small things: the batch, tables of pointers, what malloc rounds up
 
 
 def core_bytes(shape: GPTConfig, threads: int, context: int, recompute: bool = False) -> int:
@@ -68,7 +68,7 @@ def training_bytes(shape: GPTConfig, compute: Compute, rows: int, recompute: boo
     keeps less; that and a GPU were not measured, and are told as if not compiled."""
     weights, state, T = 4 * parameters(shape), optimizer_bytes(shape), shape.context
     copy = weights if planning else 0
-    written = 2 * state  # a checkpoint's tensors as bytes, and the file made of them; the gradients are gone by then
+    written = 2 * state  # a checkpoint's tensors as bytes, and the file made of them
     if compute.kernels == "c":
         held = weights + state + core_bytes(shape, compute.threads, T, recompute)
         return held + max(copy + weights * (1 if rows <= 32 else 2), written) + REST

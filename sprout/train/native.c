@@ -11,11 +11,15 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #define BLOCK 64         /* queries whose attention is computed at once */
-#define CHUNK 128        /* tokens whose logits exist at once */
+#define CHUNK 256        /* tokens whose logits exist at once */
+#define PAGE ((size_t)2 << 20)
+#define STRETCH (8 * PAGE)
 #define EMBED_EPS 1e-20f /* as in gpt.py */
-#define UP(x, n) (((x) + (n) - 1) / (n) * (n))
 
 typedef struct { int L, C, H, K, D, J, F, V, T, again; float eps, gain; } Shape; /* again: make layers once more on the way back */
 typedef struct { float *qkv, *o, *gate_up, *down, *qkv_back, *o_back, *gate_up_back, *down_back; } Packed;
@@ -35,20 +39,19 @@ typedef struct {
 
 typedef void (*RowFunction)(const Shape *, const Weights *, Room *, const int64_t *, const int64_t *, const float *, float *);
 typedef void (*PackFunction)(float *, const float *, long, int, int);
-typedef struct { const char *name; int unit; /* numbers in four bytes */ RowFunction row; PackFunction right, right_turned; } Set;
+typedef struct { int unit; /* numbers in four bytes */ RowFunction row; PackFunction right, right_turned; } Set;
 
 #define BODY "../train/step.h"
 #include "../optim/sets.h"
 
 static const Set SETS[] = {
 #if defined(__x86_64__)
-    {"bf16", 2, row_bf16, right_bf16, right_turned_bf16},
-    {"avx512", 1, row_avx512, right_avx512, right_turned_avx512},
-    {"avx2", 1, row_avx2, right_avx2, right_turned_avx2},
+    {2, row_bf16, right_bf16, right_turned_bf16},
+    {1, row_avx512, right_avx512, right_turned_avx512},
+    {1, row_avx2, right_avx2, right_turned_avx2},
 #endif
-    {"plain", 1, row_plain, right_plain, right_turned_plain},
+    {1, row_plain, right_plain, right_turned_plain},
 };
-#define SET_COUNT (int)(sizeof SETS / sizeof *SETS)
 
 /* ---- memory ---- */
 
@@ -57,26 +60,44 @@ typedef struct {
     const Set *set;
     int threads;
     long numbers; /* of all gradients */
-    size_t bytes; /* allocated */
+    size_t bytes; /* in use */
     Weights weights;
     Room *rooms;
-    void **blocks; /* everything that was allocated */
+    void **blocks; /* the stretches that were allocated */
     int count, most, failed, busy;
+    char *at; /* where the last stretch is free, and how much of it */
+    size_t left;
 } Step;
 
+/* Pages of 2 MB for what is large, where the system has them: fewer to look up, and to make. */
+static void large_pages(void *p, size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+    const size_t from = UP((size_t)p, PAGE), to = ((size_t)p + bytes) / PAGE * PAGE;
+    if (to > from) madvise((void *)from, to - from, MADV_HUGEPAGE);
+#else
+    (void)p, (void)bytes;
+#endif
+}
+
+/* Cut from stretches of memory. Of the last one only what was cut is touched, and so takes room. */
 static void *take(Step *p, size_t bytes) {
+    bytes = UP(bytes, 64) + 256; /* some more at the end: a vector that begins inside may end outside */
     if (p->count == p->most) {
         int most = p->most ? 2 * p->most : 64;
         void **blocks = realloc(p->blocks, most * sizeof *blocks);
         if (!blocks) return p->failed = 1, NULL;
         p->blocks = blocks, p->most = most;
     }
-    void *block = NULL;
-    /* Some more at the end: a vector that begins inside may end outside. */
-    if (posix_memalign(&block, 64, UP(bytes, 64) + 256)) return p->failed = 1, NULL;
-    p->bytes += UP(bytes, 64) + 256;
-    memset(block, 0, UP(bytes, 64) + 256);
-    return p->blocks[p->count++] = block;
+    void *at = p->at;
+    if (bytes <= p->left) p->at += bytes, p->left -= bytes;
+    else {
+        const size_t size = UP(bytes > STRETCH / 2 ? bytes : STRETCH, PAGE);
+        if (posix_memalign(&at, PAGE, size)) return p->failed = 1, NULL;
+        large_pages(p->blocks[p->count++] = at, size);
+        if (bytes <= STRETCH / 2) p->at = (char *)at + bytes, p->left = size - bytes;
+    }
+    p->bytes += bytes;
+    return memset(at, 0, bytes);
 }
 
 static float *floats(Step *p, long n) { return take(p, n * sizeof(float)); }
@@ -252,18 +273,6 @@ static const char NAME[] = "sprout.train.step";
 
 static void forget(PyObject *capsule) { release(PyCapsule_GetPointer(capsule, NAME)); }
 
-static PyObject *sets(PyObject *self, PyObject *none) {
-    (void)self, (void)none;
-    PyObject *list = PyList_New(0);
-    for (int i = 0; list && i < SET_COUNT; i++)
-        if (usable(i)) {
-            PyObject *name = PyUnicode_FromString(SETS[i].name);
-            if (!name || PyList_Append(list, name)) Py_CLEAR(list);
-            Py_XDECREF(name);
-        }
-    return list;
-}
-
 static PyObject *step_new(PyObject *self, PyObject *args) {
     (void)self;
     Shape s = {0};
@@ -276,15 +285,13 @@ static PyObject *step_new(PyObject *self, PyObject *args) {
     if (s.L < 1 || s.L > 1024 || s.C < 16 || s.C % 16 || s.C > 1 << 16 || s.D < 32 || s.D % 32 || s.D > 1024 || s.F < 16 || s.F % 16 ||
         s.F > 1 << 18 || s.H < 1 || s.K < 1 || s.H % s.K || s.H > 1024 || s.V < 2 || s.V > 1 << 24 || s.T < 1 || s.T > 1 << 20)
         return PyErr_SetString(PyExc_ValueError, "a shape that the C core can't do: width and hidden in sixteens, head size in thirty-twos"), NULL;
-    for (int i = 0; i < SET_COUNT; i++)
-        if (!strcmp(SETS[i].name, name) && usable(i)) {
-            Step *p = build(s, SETS + i, threads);
-            if (!p) return PyErr_NoMemory();
-            PyObject *capsule = PyCapsule_New(p, NAME, forget);
-            if (!capsule) release(p);
-            return capsule;
-        }
-    return PyErr_Format(PyExc_ValueError, "no instruction set %s here", name);
+    int set = set_named(name);
+    if (set < 0) return NULL;
+    Step *p = build(s, SETS + set, threads);
+    if (!p) return PyErr_NoMemory();
+    PyObject *capsule = PyCapsule_New(p, NAME, forget);
+    if (!capsule) release(p);
+    return capsule;
 }
 
 /* A view of exactly `bytes` bytes; false with an exception set where it isn't. */
@@ -339,6 +346,7 @@ static PyObject *gradients(PyObject *self, PyObject *args) {
         }
         if (good) {
             p->busy = 1;
+            large_pages(work.gradient, p->numbers * 4);
             Py_BEGIN_ALLOW_THREADS
             everybody(&work, pack_some);
             everybody(&work, do_rows);
