@@ -41,6 +41,18 @@ def optimizer_bytes(shape: GPTConfig) -> int:
     return 4 * inside + 8 * (parameters(shape) - inside)
 
 
+def muon_bytes(shape: GPTConfig, threads: int) -> int:
+    """The room of Muon's updates in C, kept from step to step: for each thread the largest matrix, its panels of 64, and four
+    square ones."""
+    C, F, wide, narrow = shape.width, shape.hidden, shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+
+    def room(rows: int, columns: int) -> int:
+        r, c = sorted((rows, columns))
+        return r * c + max(c * round_up(r, 64), r * round_up(c, 64)) + 4 * r * round_up(r, 64)
+
+    return 4 * threads * max(room(wide, C), room(narrow, C), room(F, C))
+
+
 def kept_bytes(shape: GPTConfig, bytes_per_value: int, context: int, attention: str = "plain") -> float:
     """What torch keeps of one token in one layer for the way back, not compiled: the inputs of the products, the norms,
     the gate, the scores of its attention (those of 5 in 8 keys, see `causal_attention`) where it is written out."""
@@ -70,8 +82,8 @@ def training_bytes(shape: GPTConfig, compute: Compute, rows: int, recompute: boo
     copy = weights if planning else 0
     written = 2 * state  # a checkpoint's tensors as bytes, and the file made of them
     if compute.kernels == "c":
-        held = weights + state + core_bytes(shape, compute.threads, T, recompute)
-        return held + max(copy + weights * (1 if rows <= 32 else 2), written) + REST
+        held = 2 * weights + state + core_bytes(shape, compute.threads, T, recompute) + muon_bytes(shape, compute.threads)
+        return held + max(copy + weights * (rows > 32), written) + REST
     size = compute.dtype.itemsize
     tokens = rows_at_once(rows, T, compute.device) * T
     layer = kept_bytes(shape, size, T, compute.attention) * tokens
