@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 class Trainee:
     """`step(ids, targets, multiplier)` forward, backward and the update on ids (B, T) int64 and targets (B, T), -1 where none
     counts, at that share of the peak learning rates; returns the loss in nats. `logits(ids)` (B, T, V) float32, no gradients.
-    `note` says how it is run."""
+    `note` says how it is run. `begin(data)` is what it does with the text before the first step, on the clock."""
 
     step: Callable[[Tensor, Tensor, float], float]
     logits: Callable[[Tensor], Tensor]
     note: str
+    begin: Callable[[Any], object] = lambda data: None
 
 
 def wanted(package: str) -> Any:
@@ -55,12 +56,28 @@ def wanted(package: str) -> Any:
 # ------------------------------------------------------------------------------------------------ ours
 
 
-def ours(shape: GPTConfig, kernels: str, tokens: int = 0, seed: int = 0) -> Trainee:
-    """The recipe's numbers for a model of so many layers, `tokens` tokens long (0: the dial's horizon)."""
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Of a run of ours: rows of a step, and what the dial's learning rates are multiplied by. `pairs`: begin with the pairs."""
+
+    rows: int = 16
+    matrix: float = 1.0
+    embed: float = 1.0
+    head: float = 1.0
+    momentum: float = 0.95
+    pairs: bool = False
+
+
+RECIPE = Rates()
+
+
+def ours(shape: GPTConfig, kernels: str, tokens: int = 0, seed: int = 0, rates: Rates = RECIPE) -> Trainee:
+    """The recipe's numbers, times `rates`, for a model of so many layers, `tokens` tokens long (0: the dial's horizon)."""
     from sprout.data import Batch
     from sprout.optim import OptimConfig, Optimizer
     from sprout.train import make_gradients
     from sprout.train.loop import backward_step
+    from sprout.train.pairs import learn_pairs
 
     try:
         compute = decide("cpu", kernels=kernels, threads=torch.get_num_threads())
@@ -69,8 +86,11 @@ def ours(shape: GPTConfig, kernels: str, tokens: int = 0, seed: int = 0) -> Trai
     model = GPT(shape, seed)
     model.dtype = compute.dtype
     gradients = make_gradients(model, compute)
-    d = dial(shape.layers, shape.vocab_size, shape.context, tokens or None, 16 * shape.context)
-    numbers = OptimConfig(d.matrix_lr, d.embed_lr, d.head_lr, d.weight_decay, dtype=compute.dtype, kernels=compute.kernels)
+    d = dial(shape.layers, shape.vocab_size, shape.context, tokens or None, rates.rows * shape.context)
+    numbers = OptimConfig(
+        d.matrix_lr * rates.matrix, d.embed_lr * rates.embed, d.head_lr * rates.head, d.weight_decay, rates.momentum,
+        dtype=compute.dtype, kernels=compute.kernels,
+    )  # fmt: skip
     optimizer = Optimizer(model, numbers)
 
     def step(ids: Tensor, targets: Tensor, multiplier: float) -> float:
@@ -83,7 +103,10 @@ def ours(shape: GPTConfig, kernels: str, tokens: int = 0, seed: int = 0) -> Trai
         return model.logits(model(ids)).float()
 
     how = "our C core" if compute.kernels == "c" else f"torch{', compiled' if compute.compile else ''}"
-    return Trainee(step, logits, f"{name_of(compute.dtype)}, {how}, our Muon and AdamW")
+    trainee = Trainee(step, logits, f"{name_of(compute.dtype)}, {how}, our Muon and AdamW")
+    if rates.pairs:
+        trainee.begin, trainee.note = lambda data: learn_pairs(model, data), f"{trainee.note}, pairs first"
+    return trainee
 
 
 # ------------------------------------------------------------------------------------------------ the others

@@ -2,7 +2,7 @@
 
 Everybody has the same text, tokenizer, rows of 256 tokens and clock. The clock stands still while the first step compiles
 and while bits are counted; a run is made for each of the times, since the learning rate is to fall to nothing at its end.
-Batches: ours is the recipe's of 4,096 tokens; nanochat's is `BATCH`.
+What is tuned for runs as short as these stands in `BATCH`, `FALL` and, ours, in `RATES` (how it was found: LOG.md).
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ HELD_OUT = 200  # rows that bits are counted on
 BATCH = {"Sprout": 16, "nanochat by Hugging Face": 16, "nanochat by Hugging Face, bfloat16": 16}  # rows of a step
 # The share of the run over which the learning rate falls; nanochat's begins at its peak, ours rises first, as in the recipe.
 FALL = {"Sprout": 1.0, "nanochat by Hugging Face": 0.5, "nanochat by Hugging Face, bfloat16": 0.5}
+# Of the dial's rates. Where pairs are learned first, embedding and head are nearly done, and matrices have few steps to go far.
+RATES: dict[str, Any] = {"matrix": 3.5, "embed": 0.1, "head": 0.1, "momentum": 0.9, "pairs": True}
 CONTENDERS = tuple(BATCH)
 COUNTS = 2  # what `measure` tells of each run: that it begins, that it trains
 
@@ -73,7 +75,9 @@ def job(contender: str, shape: dict[str, Any], folder: str, seconds: float, seed
     data, held_out = Packed.load(Path(folder) / "train"), Packed.load(Path(folder) / "validation")
 
     def new(tokens: int) -> contenders.Trainee:
-        return contenders.ours(config, "auto", tokens, seed) if contender == "Sprout" else contenders.CONTENDERS[contender](config)
+        if contender != "Sprout":
+            return contenders.CONTENDERS[contender](config)
+        return contenders.ours(config, "auto", tokens, seed, contenders.Rates(rows, **RATES))
 
     took: list[float] = []
     trainee, rehearsal = new(0), time.perf_counter()
@@ -88,6 +92,7 @@ def job(contender: str, shape: dict[str, Any], folder: str, seconds: float, seed
         trainee, warm = new(steps * rows * CONTEXT), min(40, max(1, steps // 10)) / steps
     yield {"note": trainee.note}
     began, step, nats = time.perf_counter(), 0, 0.0
+    trainee.begin(data)
     while (done := (time.perf_counter() - began) / seconds) < 1:
         batch = get_batch(data, batch_rows(len(data), rows, step, seed))
         nats = trainee.step(batch.ids, batch.targets, multiplier(done, warm, FALL[contender]))

@@ -15,7 +15,7 @@ from sprout.common.errors import UserError
 from sprout.common.files import read_json, write_json
 from sprout.common.hashing import stable_hash
 from sprout.common.processes import on_first, weights_from_first
-from sprout.data import Stream
+from sprout.data import Packed, Stream
 from sprout.data.gsm8k import check_gsm8k
 from sprout.engine import Engine, Sampling, generate_shared
 from sprout.evals import bits_per_byte, evaluate_skills, problems_for
@@ -25,9 +25,10 @@ from sprout.model.hf import load_hf, save_hf
 from sprout.recipe.config import STAGES, Session
 from sprout.recipe.plan import loop_config
 from sprout.recipe.samples import Samples, sample_prompts, spoken
-from sprout.recipe.sources import feed, fits, source
+from sprout.recipe.sources import feed, fits, source, talks_at_all
 from sprout.tokenizer import Tokenizer
 from sprout.train import train
+from sprout.train.pairs import learn_pairs
 from sprout.world import Problem, Reply, Verdict
 from sprout.world.skills import SKILLS
 
@@ -89,6 +90,16 @@ def take_up(s: Session, stage: str) -> None:
         s.model.load_state_dict(before.state_dict())
 
     on_first(load)
+    weights_from_first(s.model)
+
+
+def begin_with_pairs(s: Session, data: Packed | Stream) -> None:
+    """Where documents are all there is, and in memory, what stands behind what is learned before the first step. Not where there
+    are conversations: copying what was said comes first there, and pairs make the instinct for it worse (LOG.md)."""
+    begun = on_first(lambda: any(checkpoint_folder(s, "pretrain").glob("step_*")))
+    if begun or talks_at_all(s) or not isinstance(data, Packed):
+        return
+    on_first(lambda: learn_pairs(s.model, data))
     weights_from_first(s.model)
 
 
@@ -164,6 +175,8 @@ def run_stage(s: Session, stage: str) -> None:
     s.journal.stage(stage, steps)
     config = loop_config(s, stage, steps)
     data = source(s, stage, steps, config.rows, checkpoint_folder(s, stage))
+    if stage == "pretrain":
+        begin_with_pairs(s, data)
     made = time.perf_counter() - began
     samples = Samples(s, stage) if s.watched else None
     curve = train(
