@@ -65,7 +65,7 @@ def gradients_of(model: GPT, batch: Batch, compute: Compute) -> tuple[float, dic
 @pytest.mark.parametrize("attention", ["plain", "sdpa"])
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_recomputing_changes_no_gradient(attention: str, compiled: bool) -> None:
-    model, batch = model_and_batch()
+    model, batch = model_and_batch(1 if compiled else 3)  # a compiler takes its time for each layer
     compute = Compute("cpu", torch.float32, compiled, 1, ())
     want, plain = gradients_of(model, batch, Compute("cpu", torch.float32, False, 1, ()))
     model.attention, model.recompute = attention, True

@@ -217,8 +217,10 @@ def test_conversations_are_found_again_renamed_and_deleted(page):
     page.get_by_role("button", name="Rename").click()
     page.get_by_role("textbox", name="New name").fill("Cats <b>& dogs</b>")
     page.keyboard.press("Enter")
+    renamed = ["The second one", "Cats <b>& dogs</b>"]
+    expect(page.locator(".conversations .pick")).to_have_text(renamed)
     page.reload()
-    expect(page.locator(".conversations .pick")).to_have_text(["The second one", "Cats <b>& dogs</b>"])
+    expect(page.locator(".conversations .pick")).to_have_text(renamed)
     page.get_by_role("button", name="More about The second one").click()
     page.get_by_role("button", name="Delete").click()
     expect(page.locator(".conversations .pick")).to_have_text(["Cats <b>& dogs</b>"])
