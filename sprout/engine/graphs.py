@@ -23,9 +23,10 @@ LEAST = 128  # the shortest reach that is recorded
 
 @dataclass(slots=True)
 class Recording:
-    """A step with the tensors that it reads, ids (B, 1), starts (B,) and last (B,), all 0, and the logits (B, V) that it
+    """A step with what it works on: a cache, ids (B, 1), starts (B,) and last (B,), all 0, and the logits (B, V) that it
     writes. It knows them by their places in memory alone: as long as it may play, they must be held on to."""
 
+    cache: KVCache
     ids: Tensor
     starts: Tensor
     last: Tensor
@@ -41,8 +42,7 @@ def above(n: int, least: int, most: int) -> int:
 
 
 class Graphs:
-    """Recordings of `layered(ids, cache, rows, starts, last, reach)`, the step of `Decoder`, each made when it is first wanted.
-    They hold on to the cache that they were recorded with."""
+    """Recordings of `layered(ids, cache, rows, starts, last, reach)`, the step of `Decoder`, each made when it is first wanted."""
 
     def __init__(self, layered: Callable[..., Tensor]) -> None:
         self.layered = layered
@@ -56,19 +56,21 @@ class Graphs:
         key = (rows, reach, cache.k.data_ptr())
         recording = self.recorded.get(key)
         if recording is None:
-            recording = Recording(ids.new_zeros(rows, 1), starts.new_zeros(rows), starts.new_zeros(rows))
+            recording = Recording(cache, ids.new_zeros(rows, 1), starts.new_zeros(rows), starts.new_zeros(rows))
         recording.ids[:B].copy_(ids)
         recording.starts[:B].copy_(starts)
         recording.starts[B:].zero_()
         if key not in self.recorded:  # now that it has something to work on: recording begins with a step for real
-            self.record(recording, cache, rows, reach)
+            self.record(recording, rows, reach)
             self.recorded[key] = recording
         recording.play()
         return recording.logits[:B].clone()
 
-    def record(self, recording: Recording, cache: KVCache, rows: int, reach: int) -> None:
+    def record(self, recording: Recording, rows: int, reach: int) -> None:
+        """Give the recording its logits and what plays it."""
+
         def step() -> Tensor:
-            return self.layered(recording.ids, cache, slice(0, rows), recording.starts, recording.last, reach)
+            return self.layered(recording.ids, recording.cache, slice(0, rows), recording.starts, recording.last, reach)
 
         recording.logits = step()  # libraries take their memory at the first call, which a graph can't hold
         if recording.ids.device.type != "cuda":  # where there are no graphs, the same without one: so it can be tested
