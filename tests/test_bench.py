@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,22 @@ def test_a_worker_says_why_it_cannot() -> None:
         call(here, "sprout.bench.nothing:measure", {}, environment(1))
     with Worker(here, "os:_exit", {"status": 3}, environment(1)) as worker, pytest.raises(Absent, match="ended with 3"):
         worker.answer()
+
+
+def test_a_worker_goes_with_who_asked() -> None:
+    words = "import signal, sys, pathlib as p; from sprout.bench.parts import *; w = Worker(p.Path(sys.executable), 'signal:pause', {}, environment(1)); print(w._process.pid, flush=True); signal.pause()"
+    asker = subprocess.Popen([sys.executable, "-c", words], stdout=subprocess.PIPE, text=True, env=environment(1))
+    assert asker.stdout is not None
+    state = ["ps", "-o", "stat=", "-p", asker.stdout.readline().strip()]
+    time.sleep(1)
+    assert subprocess.run(state, capture_output=True, text=True).stdout.strip()[:1] not in ("", "Z")
+    asker.kill()
+    asker.wait()
+    asker.stdout.close()
+    end = time.monotonic() + 20
+    while subprocess.run(state, capture_output=True, text=True).stdout.strip()[:1] not in ("", "Z"):
+        assert time.monotonic() < end, "it goes on"
+        time.sleep(0.1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -19,7 +19,7 @@ from sprout.model import GPT, GPTConfig
 from sprout.model.dial import shape_of
 from sprout.optim import OptimConfig, Optimizer
 from sprout.train import native
-from sprout.train.memory import core_bytes, fitting, kept_bytes, optimizer_bytes, training_bytes
+from sprout.train.memory import core_bytes, fitting, kept_bytes, optimizer_bytes, rows_at_once, training_bytes
 
 needs_core = pytest.mark.skipif(native._native is None, reason="the C core was not built")
 WORDS, CONTEXT = 1536, 256  # as `sprout grow` has them
@@ -125,3 +125,23 @@ def test_what_does_not_fit_is_refused_and_what_can_be_made_to_fit_is() -> None:
     for compute in (by_core(), by_torch):
         assert training_bytes(shape, compute, 16, planning=True) >= training_bytes(shape, compute, 16)
     assert training_bytes(shape, by_torch, 16) > training_bytes(shape, by_torch, 8) > training_bytes(shape, by_torch, 8, True)
+
+
+def on_gpu(memory: float) -> Compute:
+    return Compute("cuda", torch.bfloat16, True, 16, (), memory=int(memory), attention="flex")
+
+
+@pytest.mark.parametrize("depth, rows, taken", [(12, 32, 26.18e9), (20, 8, 25.16e9)])
+def test_a_gpu_takes_what_was_told(depth: int, rows: int, taken: float) -> None:
+    """As an H100 took it once (LOG.md); `test_cuda.py` measures anew where there is a GPU."""
+    assert training_bytes(shape_of(depth, 32768, 2048), on_gpu(85e9), rows) == pytest.approx(taken, rel=0.15)
+
+
+def test_a_gpu_takes_fewer_rows_at_once_where_all_would_not_fit() -> None:
+    shape = shape_of(24, 32768, 2048)
+    for memory, most in ((200e9, 32), (85e9, 16), (24e9, 2), (1e9, 1)):
+        rows = rows_at_once(64, shape, on_gpu(memory))
+        assert rows == most and (rows == 1 or training_bytes(shape, on_gpu(memory), 64) < 0.91 * memory)
+    assert rows_at_once(3, shape, on_gpu(200e9)) == 3
+    with pytest.raises(UserError, match="smaller --depth"):
+        fitting(shape, on_gpu(1e9), 64, "auto", 1_000_000_000, False)

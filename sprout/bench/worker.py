@@ -8,9 +8,11 @@ import importlib
 import json
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Generator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from sprout.bench.parts import Absent
@@ -33,14 +35,23 @@ def call(function: str, given: dict[str, Any]) -> Generator[Any, None, None]:
     yield named(function)(**given)
 
 
+def listen(requests: SimpleQueue[str]) -> None:
+    """Take requests while the job is at work, and stop it where it stands when who asked is gone."""
+    for line in sys.stdin:
+        requests.put(line)
+    os._exit(0)
+
+
 def main() -> None:
     """Do one job, until nobody asks any more."""
+    requests: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=listen, args=(requests,), daemon=True).start()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     warnings.filterwarnings("ignore")
     job: Generator[Any, Any, None] | None = None
-    for line in sys.stdin:
-        request = json.loads(line)
+    while True:
+        request = json.loads(requests.get())
         try:
             if job is None:
                 job = named(request["job"])(**request["given"])

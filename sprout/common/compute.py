@@ -31,6 +31,7 @@ class Compute:
     backend: str = ""  # of torch.distributed, where there are several processes
     interface: str = ""  # of the network, where there are several hosts
     gpu: int = 0  # which of this host's, on cuda
+    memory: int = 0  # that GPU's, bytes
     attention: str = "plain"  # of the torch path: written out, or PyTorch's "sdpa" or "flex"
 
     def say(self) -> str:
@@ -191,7 +192,8 @@ def decide(
     else:
         how = "plain"
     reasons.append(f"{threads} threads{shared}")
-    return Compute(device, dtype, use, threads, tuple(reasons), kernels, backend, interface, place.local_rank, how)
+    memory = torch.cuda.get_device_properties(place.local_rank).total_memory if device == "cuda" else 0
+    return Compute(device, dtype, use, threads, tuple(reasons), kernels, backend, interface, place.local_rank, memory, how)
 
 
 def agree(compute: Compute) -> Compute:

@@ -18,7 +18,7 @@ def adamw_update(
 ) -> None:
     """One step on p in place; g, m, v have its shape; `step` counts from 1 and corrects the averages' start at 0."""
     m.lerp_(g, 1 - betas[0])
-    v.lerp_(g.square(), 1 - betas[1])
-    m_hat = m / (1 - betas[0] ** step)
-    v_hat = v / (1 - betas[1] ** step)
-    p.mul_(1 - lr * decay).sub_(m_hat / (v_hat.sqrt() + eps), alpha=lr)
+    v.mul_(betas[1]).addcmul_(g, g, value=1 - betas[1])
+    # m / short over sqrt(v / of) + eps, without a pass over either for its correction
+    short, of = 1 - betas[0] ** step, (1 - betas[1] ** step) ** 0.5
+    p.mul_(1 - lr * decay).addcdiv_(m, v.sqrt().add_(eps * of), value=-lr * of / short)

@@ -13,16 +13,17 @@ NEWTON_SCHULZ_STEPS = 5
 def orthogonalise(g: Tensor, steps: int = NEWTON_SCHULZ_STEPS, dtype: torch.dtype = torch.float32) -> Tensor:
     """Replace the singular values of each matrix of g (n, rows, columns) by numbers near 1, by Newton-Schulz iteration.
 
-    Returns the same shape, float32. `dtype` is that of the matrix products; bfloat16 is accurate enough.
+    Returns the same shape in `dtype`, that of the matrix products; bfloat16 is accurate enough.
     """
     a, b, c = QUINTIC
     tall = g.shape[-2] > g.shape[-1]
     x = (g.mT if tall else g).to(dtype)
-    x = x / (x.flatten(1).float().norm(dim=1)[:, None, None] * 1.01 + 1e-7).to(dtype)
-    for _ in range(steps):
+    length = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float32)
+    x = x / (length * 1.01 + 1e-7).to(dtype)
+    for _ in range(steps):  # x = a x + (b s + c s s) x; the sums are made by the products, without a pass of their own
         s = x @ x.mT
-        x = a * x + (b * s + c * (s @ s)) @ x
-    return (x.mT if tall else x).float()
+        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 def muon_update(

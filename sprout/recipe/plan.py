@@ -36,7 +36,7 @@ def loop_config(s: Session, stage: str, steps: int) -> LoopConfig:
     return LoopConfig(
         steps,
         rows,
-        rows_at_once(rows, s.config.context, s.compute.device),
+        rows_at_once(rows, d.shape, s.compute, s.model.recompute),
         min(40, max(1, steps // 10)),
         decay,
         stable_hash(s.config.seed, stage) % 2**31,
@@ -56,7 +56,7 @@ def measure(s: Session) -> float:
     while from_first(len(seconds) < 4 or (len(seconds) < 25 and time.perf_counter() - began < 6)):
         start = time.perf_counter()
         batch = get_batch(data, batch_rows(len(data), rows, len(seconds), 0)[rank::size], s.compute.device)
-        backward_step(s.gradients, batch, rows_at_once(rows, s.config.context, s.compute.device))
+        backward_step(s.gradients, batch, rows_at_once(rows, s.dial.shape, s.compute, s.model.recompute))
         optimizer.step(1e-6)
         if not seconds:
             began = time.perf_counter()  # the first step compiles
