@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sprout.common.compute import Compute
 from sprout.data import Batch
 from sprout.model import GPT, GPTConfig, token_losses
-from sprout.model.loss import summed_loss, target_logprobs
+from sprout.model.loss import judged, summed_loss, target_logprobs
 from sprout.train import make_gradients
 
 
@@ -44,6 +44,9 @@ def test_equals_the_plain_loss(n: int, channels: int, words: int, without: float
     torch.testing.assert_close(got_logp, want_logp.gather(1, real[:, None])[:, 0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(entropy, torch.distributions.Categorical(logits=want_logp.detach()).entropy(), rtol=1e-4, atol=1e-5)
     assert not entropy.requires_grad
+    logp, likeliest = judged(hidden, weight, real, chunk)
+    torch.testing.assert_close(logp, got_logp.detach(), rtol=1e-5, atol=1e-5)
+    assert torch.equal(likeliest, F.linear(hidden, weight).argmax(-1) == real)
     each = torch.linspace(-1, 1, n)
     want = grown((want_logp.gather(1, real[:, None])[:, 0] * each).sum(), hidden, weight)
     torch.testing.assert_close(grown((got_logp * each).sum(), hidden, weight), want, rtol=1e-4, atol=2e-5)

@@ -60,7 +60,7 @@ def test_losses_are_those_of_one_token_at_a_time(model: GPT, tokenizer: Tokenize
     """In batches of rows of different lengths, padded, whatever their order."""
     dice = random.Random(1)
     pairs = [(text(dice, 0, 12), " " + text(dice, 1, 5)) for _ in range(40)]
-    losses, exact, cropped = pair_losses(model, tokenizer, pairs, batch=7)
+    losses, exact, cropped = pair_losses(model, tokenizer, pairs, tokens=90)
     assert cropped == 0
     for pair, loss, hit in zip(pairs, losses, exact, strict=True):
         want, likeliest = by_hand(model, tokenizer, *pair)

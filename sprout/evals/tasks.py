@@ -24,6 +24,7 @@ from sprout.data.local import read_utf8
 from sprout.engine import Engine, Prompt, Sampling, generate_shared
 from sprout.evals.intervals import wilson
 from sprout.model import GPT
+from sprout.model.loss import judged
 from sprout.tokenizer import Tokenizer
 
 
@@ -133,11 +134,11 @@ class TaskScore:
 
 @torch.no_grad()
 def pair_losses(
-    model: GPT, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], batch: int = 32
+    model: GPT, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], tokens: int = 1 << 13
 ) -> tuple[list[float], list[bool], int]:
     """For each (context, continuation): the mean nats a token of the continuation, whether each of its tokens is the
-    likeliest, and in all how many prompts were cropped from the left to the model's context. Several processes share the
-    work."""
+    likeliest, and in all how many prompts were cropped from the left to the model's context. Rows of about one length go
+    together, at most 32 and about `tokens` tokens. Several processes share the work."""
     rank, size = world()
     start = tokenizer.specials["<|endoftext|>"]
     rows, cropped = [], 0
@@ -148,21 +149,24 @@ def pair_losses(
         rows.append((ids, min(len(behind), len(ids) - 1)))
     losses, exact = [0.0] * len(rows), [False] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
+    parts: list[list[int]] = []
+    for i in order:
+        if not parts or len(parts[-1]) == 32 or (len(parts[-1]) + 1) * len(rows[i][0]) > tokens:
+            parts.append([])
+        parts[-1].append(i)
     dtype, model.dtype = model.dtype, torch.float32
-    for at in range(rank * batch, len(order), size * batch):
-        part = order[at : at + batch]
-        longest = max(len(rows[i][0]) for i in part)
-        table_ids = torch.full((len(part), longest), start)
+    for part in parts[rank::size]:
+        padded = torch.full((len(part), len(rows[part[-1]][0])), start)
+        scored = torch.zeros(padded.shape, dtype=torch.bool)  # the continuations
         for r, i in enumerate(part):
-            table_ids[r, : len(rows[i][0])] = torch.tensor(rows[i][0])
-        logp = model.logits(model(table_ids[:, :-1])).float().log_softmax(-1)
-        best = logp.argmax(-1)
-        for r, i in enumerate(part):
-            n, length = rows[i][1], len(rows[i][0])
-            target = table_ids[r, length - n : length]
-            got = logp[r, length - n - 1 : length - 1]
-            losses[i] = -float(got.gather(1, target[:, None]).mean())
-            exact[i] = bool((best[r, length - n - 1 : length - 1] == target).all())
+            own, n = rows[i]
+            padded[r, : len(own)] = torch.tensor(own)
+            scored[r, len(own) - n : len(own)] = True
+        padded, scored = padded.to(model.embed.device), scored.to(model.embed.device)
+        logp, hit = judged(*model.head_product(model(padded[:, :-1])[scored[:, 1:]]), padded[scored])
+        counts = [rows[i][1] for i in part]
+        for i, of, hits in zip(part, logp.cpu().split(counts), hit.cpu().split(counts), strict=True):
+            losses[i], exact[i] = -float(of.mean()), bool(hits.all())
     model.dtype = dtype
     for part_losses, part_exact in gathered((losses, exact)) if size > 1 else []:  # what is another's is 0 and False
         losses = [max(a, b) for a, b in zip(losses, part_losses, strict=True)]

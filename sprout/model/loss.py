@@ -99,3 +99,14 @@ def target_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int 
         for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True)
     ]
     return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+
+@torch.no_grad()
+def judged(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int = 0) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of targets (N,) int64, in nats, float32, and whether each is the likeliest word, (N,) bool: of hidden
+    (N, C) times weight (V, C), a chunk of tokens at a time."""
+    parts = []
+    for h, t in zip(hidden.split(chunk := chunk or chunk_on(hidden.device.type)), targets.split(chunk), strict=True):
+        logits = F.linear(h, weight.to(h.dtype)).float()
+        parts.append((logits.gather(1, t[:, None])[:, 0] - logits.logsumexp(-1), logits.argmax(-1) == t))
+    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
