@@ -21,7 +21,7 @@ import torch
 
 from sprout.bench.contenders import CONTENDERS, Absent, made_up
 from sprout.bench.plain import PlainGPT
-from sprout.bench.training import ROWS, SIZES
+from sprout.bench.training import SIZES
 from sprout.model import GPT
 from sprout.model.dial import shape_of
 
@@ -68,7 +68,7 @@ def test_a_training_step() -> None:
         mine, plain = CONTENDERS["Sprout"](SIZES["1M"]), CONTENDERS["plain PyTorch"](SIZES["1M"])
     except Absent as why:
         pytest.skip(str(why))
-    ids, targets = made_up(SIZES["1M"], ROWS)
+    ids, targets = made_up(SIZES["1M"], 16)
     guard("training", lambda: ratio(lambda: mine.step(ids, targets, 0.1), lambda: plain.step(ids, targets, 0.1), turns=5))
 
 

@@ -30,11 +30,13 @@ from sprout.model.dial import dial
 if TYPE_CHECKING:
     from torch.optim import Optimizer as TorchOptimizer
 
+PIECE = 16  # rows that go forward and back at once, of the others; a step takes one piece after the other
+
 
 @dataclass(slots=True)
 class Trainee:
-    """`step(ids, targets, multiplier)` forward, backward and the update on ids (B, T) int64 and targets (B, T), -1 where none
-    counts, at that share of the peak learning rates; returns the loss in nats. `logits(ids)` (B, T, V) float32, no gradients.
+    """`step(ids, targets, multiplier)` forward, backward and the update on ids (B, T) int64 and targets (B, T), B a multiple of
+    PIECE or below it, at that share of the peak learning rates; returns the loss in nats. `logits(ids)` (B, T, V) float32, no gradients.
     `note` says how it is run. `begin(data)` is what it does with the text before the first step, on the clock."""
 
     step: Callable[[Tensor, Tensor, float], float]
@@ -77,6 +79,7 @@ def ours(shape: GPTConfig, kernels: str, tokens: int = 0, seed: int = 0, rates: 
     from sprout.optim import OptimConfig, Optimizer
     from sprout.train import make_gradients
     from sprout.train.loop import backward_step
+    from sprout.train.memory import rows_at_once
     from sprout.train.pairs import learn_pairs
 
     try:
@@ -94,7 +97,7 @@ def ours(shape: GPTConfig, kernels: str, tokens: int = 0, seed: int = 0, rates: 
     optimizer = Optimizer(model, numbers)
 
     def step(ids: Tensor, targets: Tensor, multiplier: float) -> float:
-        loss = backward_step(gradients, Batch(ids, targets, torch.ones(ids.shape, dtype=torch.int32)), len(ids))
+        loss = backward_step(gradients, Batch(ids, targets, torch.ones(ids.shape, dtype=torch.int32)), rows_at_once(len(ids), shape, compute))
         optimizer.step(multiplier)
         return loss
 
@@ -125,15 +128,19 @@ def in_torch(
     run = torch.compile(loss_of, dynamic=False) if compile else loss_of
 
     def step(ids: Tensor, targets: Tensor, multiplier: float) -> float:
-        with half:
-            loss = run(ids, targets)
-        loss.backward()
+        pieces = list(zip(ids.split(PIECE), targets.split(PIECE), strict=True))
+        nats = 0.0
+        for piece in pieces:  # all as long as each other, and without targets that don't count: means of means
+            with half:
+                loss = run(*piece) / len(pieces)
+            loss.backward()
+            nats += float(loss.detach())
         for optimizer, lrs in zip(optimizers, peaks, strict=True):
             for group, lr in zip(optimizer.param_groups, lrs, strict=True):
                 group["lr"] = lr * multiplier
             optimizer.step()
         model.zero_grad(set_to_none=True)
-        return float(loss.detach())
+        return nats
 
     @torch.no_grad()
     def logits(ids: Tensor) -> Tensor:

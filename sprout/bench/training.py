@@ -1,7 +1,7 @@
 """Training on a CPU: tokens/s of whole steps (forward, backward, optimizer), Sprout beside its peers in one run.
 
 Each contender is a process of its own. All are started, one after the other, and take turns then; the median of the turns
-counts. Between them the machine multiplies matrices, which is what a step would be if nothing else took time: `share` is the
+counts. A step has the batch that our dial gives that size, for all of them. Between the turns the machine multiplies matrices, which is what a step would be if nothing else took time: `share` is the
 operations that a contender's tokens take (`flops_per_token` of our shape, for all of them) over that rate. `first_step` is
 from the start of the process to the end of its first step, compiled with an empty cache.
 """
@@ -22,10 +22,10 @@ from sprout.bench.contenders import BF16, CONTENDERS, F32, NEEDS, SPROUT, made_u
 from sprout.bench.parts import Absent, Row, Worker, environment, interpreter
 from sprout.model import GPTConfig
 from sprout.model.count import flops_per_token
-from sprout.model.dial import shape_of
+from sprout.model.dial import dial, shape_of
 
 SIZES = {"tiny": shape_of(1, 320, 32), "1M": shape_of(4, 1536, 256), "4M": shape_of(6, 4096, 256), "12M": shape_of(8, 8192, 256)}
-ROWS, TURNS = 16, 5
+TURNS = 5
 PRODUCTS = "matrix products"
 
 
@@ -48,6 +48,11 @@ def job(contender: str, shape: dict[str, Any], rows: int) -> Generator[Any, dict
         asked = yield {"rate": steps * ids.numel() / (time.perf_counter() - began)}
 
 
+def rows_of(shape: GPTConfig) -> int:
+    """Rows of a step, by the dial."""
+    return dial(shape.layers, shape.vocab_size, shape.context).batch_tokens // shape.context
+
+
 def turns(contenders: Sequence[str]) -> int:
     """How often `measure` tells that something is done."""
     return (len(contenders) + 1) * (2 + TURNS)
@@ -67,7 +72,7 @@ def measure(
             python = interpreter(pythons, ("torch", *needs) if needs else ())
             env = environment(threads, TORCHINDUCTOR_CACHE_DIR=str(caches / str(i)))
             began = time.perf_counter()
-            worker = Worker(python, "sprout.bench.training:job", {"contender": name, "shape": asdict(shape), "rows": ROWS}, env)
+            worker = Worker(python, "sprout.bench.training:job", {"contender": name, "shape": asdict(shape), "rows": rows_of(shape)}, env)
             stack.callback(worker.close)
             try:
                 notes[name] = worker.answer()["note"]
