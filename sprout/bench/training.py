@@ -1,9 +1,10 @@
 """Training on a CPU: tokens/s of whole steps (forward, backward, optimizer), Sprout beside its peers in one run.
 
 Each contender is a process of its own. All are started, one after the other, and take turns then; the median of the turns
-counts. A step has the batch that our dial gives that size, for all of them. Between the turns the machine multiplies matrices, which is what a step would be if nothing else took time: `share` is the
-operations that a contender's tokens take (`flops_per_token` of our shape, for all of them) over that rate. `first_step` is
-from the start of the process to the end of its first step, compiled with an empty cache.
+counts, of each turn the median step. A step has the batch that our dial gives that size, for all of them. Between the turns the
+machine multiplies matrices, the best of some, which is what a step would be if nothing else took time: `share` is the operations
+that a contender's tokens take (`flops_per_token` of our shape, for all of them) over that rate. `first_step` is from the start of
+the process to the end of its first step, compiled with an empty cache.
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ def job(contender: str, shape: dict[str, Any], rows: int) -> Generator[Any, dict
     trainee.step(ids, targets, 0.01)
     asked = yield {"note": ", ".join([trainee.note, *(f"{p} {version(p)}" for p in NEEDS.get(contender.split()[0].strip(","), ()))])}
     while True:
-        steps, began = 0, time.perf_counter()
-        while not steps or time.perf_counter() - began < asked["seconds"]:
+        took, end = list[float](), time.perf_counter() + asked["seconds"]
+        while not took or time.perf_counter() < end:
+            began = time.perf_counter()
             trainee.step(ids, targets, 0.01)
-            steps += 1
-        asked = yield {"rate": steps * ids.numel() / (time.perf_counter() - began)}
+            took.append(time.perf_counter() - began)
+        asked = yield {"rate": ids.numel() / median(took)}
 
 
 def rows_of(shape: GPTConfig) -> int:
