@@ -247,7 +247,7 @@ typedef struct { const u8 *at; size_t n; Key key; u64 hash; } Piece;
 
 static inline int is_at(const Known *known, Key key) { return known->key.lo == key.lo && known->key.hi == key.hi; }
 
-#define BATCH 64 /* words that are cut off before the first is looked up */
+#define MOST_IDS ((BATCH + WINDOW) * (LONGEST_KNOWN + 2)) /* of a batch, without its longest words */
 
 /* Merge a piece that is not remembered, and remember it. */
 static int merge_unknown(const Core *core, State *state, const Piece *piece) {
@@ -278,22 +278,21 @@ static inline void look_up(const Core *core, State *state, const Piece *piece) {
 }
 
 static int encode(const Core *core, State *state, const u8 *p, const u8 *end) {
-    Piece pieces[BATCH];
+    const u8 *ends[BATCH + WINDOW];
+    Piece pieces[BATCH + WINDOW];
     while (p < end) {
-        int n = 0;
-        for (; n < BATCH && p < end; n++) {
-            const u8 *q = word_end(core->table, p, end);
-            Key key = key_of(p, (size_t)(q - p), end);
-            pieces[n] = (Piece){p, (size_t)(q - p), key, key_hash(key)};
-            PREFETCH(set_of(state, pieces[n].hash));
-            p = q;
+        int n = cut(core->table, p, end, ends);
+        for (int i = 0; i < n; p = ends[i++]) {
+            Key key = key_of(p, (size_t)(ends[i] - p), end);
+            pieces[i] = (Piece){p, (size_t)(ends[i] - p), key, key_hash(key)};
+            PREFETCH(set_of(state, pieces[i].hash));
         }
-        if (RESERVE(state->out, BATCH * (LONGEST_KNOWN + 2))) return -1;
+        if (RESERVE(state->out, MOST_IDS)) return -1;
         for (int i = 0; i < n; i++)
             if (merge_unknown(core, state, &pieces[i])) return -1;
         for (int i = 0; i < n; i++) {
             if (pieces[i].n <= LONGEST_KNOWN) look_up(core, state, &pieces[i]);
-            else if (merge_long(core, state, pieces[i].at, pieces[i].n) || RESERVE(state->out, BATCH * (LONGEST_KNOWN + 2))) return -1;
+            else if (merge_long(core, state, pieces[i].at, pieces[i].n) || RESERVE(state->out, MOST_IDS)) return -1;
         }
     }
     return 0;
