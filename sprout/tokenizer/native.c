@@ -16,6 +16,7 @@
 #define NO_RANK ((1 << RANK_BITS) - 1) /* what an empty place of merges says */
 
 typedef struct { Key key; u32 count, ids[3]; } Known; /* more than three ids, and a long word's bytes, are in rest from ids[0] on */
+#define IN_REST (1u << 31) /* said in count, then */
 typedef struct { u64 order; u32 a, b; } Offer; /* order: rank << 32 | place of the left one */
 
 /* What one text at a time needs. */
@@ -198,6 +199,7 @@ static inline u32 *ids_in(const State *state, const Known *known) {
 static int remember(State *state, Key key, u64 hash, const u8 *word, size_t n, const u32 *ids, u32 count) {
     Known new = {key, count, {0, 0, 0}};
     if (count > 3 || n > INLINE_WORD) {
+        new.count |= IN_REST;
         if (state->rest.n > MOST_REST) {
             memset(state->known, 0, 2 * SETS * sizeof(Known));
             state->rest.n = 0;
@@ -243,38 +245,38 @@ static State *new_state(const Core *core) {
     return state;
 }
 
-typedef struct { const u8 *at; size_t n; Key key; u64 hash; } Piece;
-
 static inline int is_at(const Known *known, Key key) { return known->key.lo == key.lo && known->key.hi == key.hi; }
+
+typedef struct { const u8 *at; Key key; u64 hash; } Piece;
+
+static inline size_t length_of(Key key) { return key.hi >> 56 > INLINE_WORD ? (u32)key.hi : key.hi >> 56; }
 
 #define MOST_IDS ((BATCH + WINDOW) * (LONGEST_KNOWN + 2)) /* of a batch, without its longest words */
 
-/* Merge a piece that is not remembered, and remember it. */
-static int merge_unknown(const Core *core, State *state, const Piece *piece) {
-    const Known *set = set_of(state, piece->hash);
-    if (is_at(set, piece->key) || is_at(set + 1, piece->key) || piece->n > LONGEST_KNOWN) return 0;
-    u32 ids[LONGEST_KNOWN + 2];
-    u32 count = piece->n <= INLINE_WORD ? merge_within(core, (const u8 *)&piece->key, piece->n, ids, 16)
-                                        : merge_short(core, piece->at, piece->n, ids);
-    return remember(state, piece->key, piece->hash, piece->at, piece->n, ids, count);
-}
-
-/* The ids of a word of up to 62 bytes, added to state->out, where there is room. */
-static inline void look_up(const Core *core, State *state, const Piece *piece) {
-    u32 *out = state->out.at + state->out.n;
+/* The ids of a word that is not in the first place of its set, or too long or of too many ids for an entry; added to
+ * state->out, where there is room, also afterwards. */
+static int look_closer(const Core *core, State *state, const Piece *piece) {
+    size_t n = length_of(piece->key);
+    if (n > LONGEST_KNOWN) return merge_long(core, state, piece->at, n) || RESERVE(state->out, MOST_IDS) ? -1 : 0;
+    u32 *out = state->out.at + state->out.n, count;
     Known *known = set_of(state, piece->hash);
-    if (!is_at(known, piece->key)) {
-        Known other = known[0]; /* the one asked for last is the newer one */
+    if (!is_at(known, piece->key)) { /* the one asked for last is the newer one */
+        Known other = known[0];
         known[0] = known[1];
         known[1] = other;
     }
-    if (!is_at(known, piece->key) || (piece->n > INLINE_WORD && memcmp(state->rest.at + known->ids[0], piece->at, piece->n))) {
-        state->out.n += merge_short(core, piece->at, piece->n, out); /* forgotten again, or another one with the same hash */
-        return;
+    if (!is_at(known, piece->key) || (n > INLINE_WORD && memcmp(state->rest.at + known->ids[0], piece->at, n))) {
+        count = n <= INLINE_WORD ? merge_within(core, (const u8 *)&piece->key, n, out, 16) : merge_short(core, piece->at, n, out);
+        if (remember(state, piece->key, piece->hash, piece->at, n, out, count)) return -1;
+    } else if (known->count & IN_REST) {
+        count = known->count & ~IN_REST;
+        memcpy(out, ids_in(state, known), count * sizeof *out);
+    } else {
+        count = known->count;
+        memcpy(out, known->ids, sizeof known->ids);
     }
-    if (known->count <= 3 && piece->n <= INLINE_WORD) memcpy(out, known->ids, sizeof known->ids); /* the next one overwrites */
-    else memcpy(out, ids_in(state, known), known->count * sizeof *out);
-    state->out.n += known->count;
+    state->out.n += count;
+    return 0;
 }
 
 static int encode(const Core *core, State *state, const u8 *p, const u8 *end) {
@@ -284,16 +286,23 @@ static int encode(const Core *core, State *state, const u8 *p, const u8 *end) {
         int n = cut(core->table, p, end, ends);
         for (int i = 0; i < n; p = ends[i++]) {
             Key key = key_of(p, (size_t)(ends[i] - p), end);
-            pieces[i] = (Piece){p, (size_t)(ends[i] - p), key, key_hash(key)};
+            pieces[i] = (Piece){p, key, key_hash(key)};
             PREFETCH(set_of(state, pieces[i].hash));
         }
         if (RESERVE(state->out, MOST_IDS)) return -1;
-        for (int i = 0; i < n; i++)
-            if (merge_unknown(core, state, &pieces[i])) return -1;
+        u32 *out = state->out.at + state->out.n;
         for (int i = 0; i < n; i++) {
-            if (pieces[i].n <= LONGEST_KNOWN) look_up(core, state, &pieces[i]);
-            else if (merge_long(core, state, pieces[i].at, pieces[i].n) || RESERVE(state->out, MOST_IDS)) return -1;
+            const Known *known = set_of(state, pieces[i].hash);
+            if (is_at(known, pieces[i].key) && known->count <= 3) {
+                memcpy(out, known->ids, sizeof known->ids); /* the next one overwrites */
+                out += known->count;
+                continue;
+            }
+            state->out.n = (size_t)(out - state->out.at);
+            if (look_closer(core, state, &pieces[i])) return -1;
+            out = state->out.at + state->out.n;
         }
+        state->out.n = (size_t)(out - state->out.at);
     }
     return 0;
 }

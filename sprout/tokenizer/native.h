@@ -53,10 +53,12 @@ static inline Key key_of(const u8 *p, size_t n, const u8 *end) {
     Key k;
     if (n <= INLINE_WORD) {
         if (end - p >= 16) {
+            static const u8 kept[32] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+            Key some; /* a branch by the word's length would often be mispredicted */
             memcpy(&k, p, 16);
-            u64 some = n >= 8 ? ~0ull : (1ull << 8 * n) - 1, more = n <= 8 ? 0 : (1ull << 8 * (n - 8)) - 1;
-            k.lo &= some;
-            k.hi &= more;
+            memcpy(&some, kept + 16 - n, 16);
+            k.lo &= some.lo;
+            k.hi &= some.hi;
         } else {
             k.lo = k.hi = 0;
             memcpy(&k, p, n);
