@@ -260,7 +260,7 @@ static int look_closer(const Core *core, State *state, const Piece *piece) {
     if (n > LONGEST_KNOWN) return merge_long(core, state, piece->at, n) || RESERVE(state->out, MOST_IDS) ? -1 : 0;
     u32 *out = state->out.at + state->out.n, count;
     Known *known = set_of(state, piece->hash);
-    if (!is_at(known, piece->key)) { /* the one asked for last is the newer one */
+    if (is_at(known + 1, piece->key)) { /* the one asked for last is the newer one */
         Known other = known[0];
         known[0] = known[1];
         known[1] = other;
