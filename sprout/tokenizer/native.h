@@ -1,4 +1,4 @@
-/* What encoding (native.c) and learning (learn.c) share: cutting a text into words, a word as a key, growing arrays. */
+/* What encoding (native.c) and learning (learn.c) share: cutting a text into words (words.h), a word as a key, growing arrays. */
 
 #ifndef SPROUT_NATIVE_H
 #define SPROUT_NATIVE_H
