@@ -3,8 +3,8 @@
  *
  * What makes it fast: the pattern is a scanner instead of a regular expression, and cuts plain text by the bits of 64 bytes at
  * once; a word that was seen before is looked up whole, and so is one that is a token; words are found some at a time and
- * looked up afterwards, when their places have come from memory; the ranks of byte pairs are a plain table; no Python object is made for a word. Texts come as UTF-8; a text
- * that is none (lone surrogates) is the caller's. */
+ * looked up afterwards, when their places have come from memory; the ranks of byte pairs are a plain table; no Python object
+ * is made for a word. Texts come as UTF-8; a text that is none (lone surrogates) is the caller's. */
 
 #include "native.h"
 
