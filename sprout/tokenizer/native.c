@@ -60,6 +60,7 @@ static inline u64 sieve_bit(const Core *core, u64 pair) { return pair * 0x9E3779
  * every other would be mispredicted, and only when its data have come from memory. */
 static inline int32_t rank_of(const Core *core, u32 a, u32 b) {
     u64 pair = pair_of(a, b), i = merge_place(core, pair), bit = sieve_bit(core, pair);
+    PREFETCH(&core->merges[i]); /* on its way while the sieve is asked */
     u64 maybe = core->sieve[bit >> 6] >> (bit & 63) & 1;
     u64 found = core->merges[i ^ ((i ^ (core->merge_mask + 1)) & (maybe - 1))]; /* an empty place where the sieve says no */
     while ((found >> RANK_BITS != pair) & (found != ~0ull)) found = core->merges[i = (i + 1) & core->merge_mask];
