@@ -147,12 +147,17 @@ static inline u64 within(Bytes b, char set, char first, char last) {
 static inline u64 equal(Bytes b, char to) { return within(b, 0, to, to); }
 #endif
 
-/* Where words begin behind the one at p: bits 1 to 63, as far as the 64 bytes at p decide it; `end` is no nearer. Each kind
- * of beginning is what the alternatives of PATTERN come to. A bit added to the lowest of a run of ones clears the run and sets
+/* Where words begin behind the one at p: bits 1 to 63, as far as the 64 bytes at p, or those until the end, decide it. Each
+ * kind of beginning is what the alternatives of PATTERN come to. A bit added to the lowest of a run of ones clears the run and sets
  * the bit behind it: so one addition finds the ends of all runs. */
 static inline u64 starts(const u8 *p, const u8 *end) {
     Bytes b;
-    memcpy(&b, p, sizeof b);
+    if (end - p >= WINDOW) {
+        memcpy(&b, p, sizeof b);
+    } else { /* zeros are among those of which nothing is known here */
+        memset(&b, 0, sizeof b);
+        memcpy(&b, p, (size_t)(end - p));
+    }
     u64 letter = within(b, 0x20, 'a', 'z'), number = within(b, 0, '0', '9');
     u64 line = equal(b, '\n') | equal(b, '\r'), space = equal(b, ' '), white = space | equal(b, '\t');
     u64 known = within(b, 0, ' ', '~') | white | line; /* what the rest is the table knows */
@@ -181,7 +186,7 @@ static inline int cut(const u8 *table, const u8 *p, const u8 *end, const u8 **en
     int n = 0;
     while (n < BATCH && p < end) {
         u64 next = 0, found = 0;
-        if (end - p >= WINDOW) {
+        if (end - p >= 16) {
             memcpy(&next, p, sizeof next);
             if (!(next & EACH_BYTE * 0x80)) found = starts(p, end);
         }
