@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
+import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -47,6 +51,37 @@ def test_ids(pair: tuple[Tokenizer, Tokenizer], text: str) -> None:
     want = plain.encode(text)
     assert fast.encode(text) == want == fast.encode_array(text).tolist() == plain.encode_array(text).tolist()
     assert fast.decode(np.array(want)) == fast.decode(want) == text
+
+
+@pytest.fixture(scope="module", params=["as it is here", "without vectors"])
+def core(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The C core; and as machines without SSE2 build it."""
+    if request.param == "as it is here":
+        return native._native
+    compiler, folder = shutil.which("cc") or shutil.which("gcc"), Path(native.__file__).parent
+    if not compiler:
+        pytest.skip("no C compiler")
+    file = tmp_path_factory.mktemp("core") / "_native.so"
+    sources = [str(folder / name) for name in ("native.c", "learn.c")]
+    include = sysconfig.get_paths()["include"]
+    subprocess.run([compiler, "-O1", "-U__SSE2__", "-fPIC", "-shared", f"-I{include}", *sources, "-o", str(file)], check=True)
+    spec = importlib.util.spec_from_file_location("_native", file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_words_cut_many_at_once(core: ModuleType) -> None:
+    """Texts longer than the 64 bytes in which words are looked for together, most of them plain, of few or many kinds of pieces."""
+    rng, split = random.Random(4), regex.compile(PATTERN).findall
+    plain = [*"'stmdVelra1!-,.\"_@[`{/:~zZA", "ll", "re", "word", " ", "  ", "\n", "\r", "\t", "\x7f"]
+    for _ in range(4000):
+        pieces = rng.choice([plain, rng.sample(plain, 5), rng.sample(plain, 5) + rng.sample(PIECES, 2), PIECES])
+        text = "".join(rng.choices(pieces, k=rng.randrange(1, 300)))
+        trainer = core.Trainer(native.classes())
+        trainer.feed(text)
+        assert trainer.words() == Counter(word.encode() for word in split(text)), text
 
 
 @settings(max_examples=40, deadline=None)

@@ -95,21 +95,17 @@ static int count_word(Trainer *t, Key key, u64 hash, const u8 *word, u64 times) 
     return 0;
 }
 
-#define BATCH 32 /* words that are looked up together: by then the first one's place has come from memory */
-
 static int count_text(Trainer *t, const u8 *p, const u8 *end) {
-    const u8 *words[BATCH];
-    Key keys[BATCH];
-    u64 hashes[BATCH];
+    const u8 *ends[BATCH + WINDOW], *words[BATCH + WINDOW];
+    Key keys[BATCH + WINDOW];
+    u64 hashes[BATCH + WINDOW];
     while (p < end) {
-        int n = 0;
-        for (; n < BATCH && p < end; n++) {
-            const u8 *q = word_end(t->table, p, end);
-            words[n] = p;
-            keys[n] = key_of(p, (size_t)(q - p), end);
-            hashes[n] = key_hash(keys[n]);
-            PREFETCH(&t->seen[hashes[n] & t->seen_mask]);
-            p = q;
+        int n = cut(t->table, p, end, ends);
+        for (int i = 0; i < n; p = ends[i++]) {
+            words[i] = p;
+            keys[i] = key_of(p, (size_t)(ends[i] - p), end);
+            hashes[i] = key_hash(keys[i]);
+            PREFETCH(&t->seen[hashes[i] & t->seen_mask]);
         }
         for (int i = 0; i < n; i++)
             if (count_word(t, keys[i], hashes[i], words[i], 1)) return -1;

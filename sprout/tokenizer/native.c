@@ -1,10 +1,10 @@
 /* Encoding and decoding in C, and the module. The same as tokenizer.py and bpe.py, which are to be read first and to which the
- * tests compare it, id for id. native.h cuts a text into words, learn.c learns merges.
+ * tests compare it, id for id. words.h cuts a text into words, learn.c learns merges.
  *
- * What makes it fast: the pattern is a scanner instead of a regular expression; a word that was seen before is looked up
- * whole, and so is one that is a token; words are found some at a time and looked up afterwards, when their places have come
- * from memory; the ranks of byte pairs are a plain table; no Python object is made for a word. Texts come as UTF-8; a text
- * that is none (lone surrogates) is the caller's. */
+ * What makes it fast: the pattern is a scanner instead of a regular expression, and cuts plain text by the bits of 64 bytes at
+ * once; a word that was seen before is looked up whole, and so is one that is a token; words are found some at a time and
+ * looked up afterwards, when their places have come from memory; the ranks of byte pairs are a plain table; no Python object
+ * is made for a word. Texts come as UTF-8; a text that is none (lone surrogates) is the caller's. */
 
 #include "native.h"
 
@@ -16,6 +16,7 @@
 #define NO_RANK ((1 << RANK_BITS) - 1) /* what an empty place of merges says */
 
 typedef struct { Key key; u32 count, ids[3]; } Known; /* more than three ids, and a long word's bytes, are in rest from ids[0] on */
+#define IN_REST (1u << 31) /* said in count, then */
 typedef struct { u64 order; u32 a, b; } Offer; /* order: rank << 32 | place of the left one */
 
 /* What one text at a time needs. */
@@ -59,6 +60,7 @@ static inline u64 sieve_bit(const Core *core, u64 pair) { return pair * 0x9E3779
  * every other would be mispredicted, and only when its data have come from memory. */
 static inline int32_t rank_of(const Core *core, u32 a, u32 b) {
     u64 pair = pair_of(a, b), i = merge_place(core, pair), bit = sieve_bit(core, pair);
+    PREFETCH(&core->merges[i]); /* on its way while the sieve is asked */
     u64 maybe = core->sieve[bit >> 6] >> (bit & 63) & 1;
     u64 found = core->merges[i ^ ((i ^ (core->merge_mask + 1)) & (maybe - 1))]; /* an empty place where the sieve says no */
     while ((found >> RANK_BITS != pair) & (found != ~0ull)) found = core->merges[i = (i + 1) & core->merge_mask];
@@ -198,6 +200,7 @@ static inline u32 *ids_in(const State *state, const Known *known) {
 static int remember(State *state, Key key, u64 hash, const u8 *word, size_t n, const u32 *ids, u32 count) {
     Known new = {key, count, {0, 0, 0}};
     if (count > 3 || n > INLINE_WORD) {
+        new.count |= IN_REST;
         if (state->rest.n > MOST_REST) {
             memset(state->known, 0, 2 * SETS * sizeof(Known));
             state->rest.n = 0;
@@ -243,58 +246,64 @@ static State *new_state(const Core *core) {
     return state;
 }
 
-typedef struct { const u8 *at; size_t n; Key key; u64 hash; } Piece;
-
 static inline int is_at(const Known *known, Key key) { return known->key.lo == key.lo && known->key.hi == key.hi; }
 
-#define BATCH 64 /* words that are cut off before the first is looked up */
+typedef struct { const u8 *at; Key key; u64 hash; } Piece;
 
-/* Merge a piece that is not remembered, and remember it. */
-static int merge_unknown(const Core *core, State *state, const Piece *piece) {
-    const Known *set = set_of(state, piece->hash);
-    if (is_at(set, piece->key) || is_at(set + 1, piece->key) || piece->n > LONGEST_KNOWN) return 0;
-    u32 ids[LONGEST_KNOWN + 2];
-    u32 count = piece->n <= INLINE_WORD ? merge_within(core, (const u8 *)&piece->key, piece->n, ids, 16)
-                                        : merge_short(core, piece->at, piece->n, ids);
-    return remember(state, piece->key, piece->hash, piece->at, piece->n, ids, count);
-}
+static inline size_t length_of(Key key) { return key.hi >> 56 > INLINE_WORD ? (u32)key.hi : key.hi >> 56; }
 
-/* The ids of a word of up to 62 bytes, added to state->out, where there is room. */
-static inline void look_up(const Core *core, State *state, const Piece *piece) {
-    u32 *out = state->out.at + state->out.n;
+#define MOST_IDS ((BATCH + WINDOW) * (LONGEST_KNOWN + 2)) /* of a batch, without its longest words */
+
+/* The ids of a word that is not in the first place of its set, or too long or of too many ids for an entry; added to
+ * state->out, where there is room, also afterwards. */
+static int look_closer(const Core *core, State *state, const Piece *piece) {
+    size_t n = length_of(piece->key);
+    if (n > LONGEST_KNOWN) return merge_long(core, state, piece->at, n) || RESERVE(state->out, MOST_IDS) ? -1 : 0;
+    u32 *out = state->out.at + state->out.n, count;
     Known *known = set_of(state, piece->hash);
-    if (!is_at(known, piece->key)) {
-        Known other = known[0]; /* the one asked for last is the newer one */
+    if (is_at(known + 1, piece->key)) { /* the one asked for last is the newer one */
+        Known other = known[0];
         known[0] = known[1];
         known[1] = other;
     }
-    if (!is_at(known, piece->key) || (piece->n > INLINE_WORD && memcmp(state->rest.at + known->ids[0], piece->at, piece->n))) {
-        state->out.n += merge_short(core, piece->at, piece->n, out); /* forgotten again, or another one with the same hash */
-        return;
+    if (!is_at(known, piece->key) || (n > INLINE_WORD && memcmp(state->rest.at + known->ids[0], piece->at, n))) {
+        count = n <= INLINE_WORD ? merge_within(core, (const u8 *)&piece->key, n, out, 16) : merge_short(core, piece->at, n, out);
+        if (remember(state, piece->key, piece->hash, piece->at, n, out, count)) return -1;
+    } else if (known->count & IN_REST) {
+        count = known->count & ~IN_REST;
+        memcpy(out, ids_in(state, known), count * sizeof *out);
+    } else {
+        count = known->count;
+        memcpy(out, known->ids, sizeof known->ids);
     }
-    if (known->count <= 3 && piece->n <= INLINE_WORD) memcpy(out, known->ids, sizeof known->ids); /* the next one overwrites */
-    else memcpy(out, ids_in(state, known), known->count * sizeof *out);
-    state->out.n += known->count;
+    state->out.n += count;
+    return 0;
 }
 
 static int encode(const Core *core, State *state, const u8 *p, const u8 *end) {
-    Piece pieces[BATCH];
+    const u8 *ends[BATCH + WINDOW];
+    Piece pieces[BATCH + WINDOW];
     while (p < end) {
-        int n = 0;
-        for (; n < BATCH && p < end; n++) {
-            const u8 *q = word_end(core->table, p, end);
-            Key key = key_of(p, (size_t)(q - p), end);
-            pieces[n] = (Piece){p, (size_t)(q - p), key, key_hash(key)};
-            PREFETCH(set_of(state, pieces[n].hash));
-            p = q;
+        int n = cut(core->table, p, end, ends);
+        for (int i = 0; i < n; p = ends[i++]) {
+            Key key = key_of(p, (size_t)(ends[i] - p), end);
+            pieces[i] = (Piece){p, key, key_hash(key)};
+            PREFETCH(set_of(state, pieces[i].hash));
         }
-        if (RESERVE(state->out, BATCH * (LONGEST_KNOWN + 2))) return -1;
-        for (int i = 0; i < n; i++)
-            if (merge_unknown(core, state, &pieces[i])) return -1;
+        if (RESERVE(state->out, MOST_IDS)) return -1;
+        u32 *out = state->out.at + state->out.n;
         for (int i = 0; i < n; i++) {
-            if (pieces[i].n <= LONGEST_KNOWN) look_up(core, state, &pieces[i]);
-            else if (merge_long(core, state, pieces[i].at, pieces[i].n) || RESERVE(state->out, BATCH * (LONGEST_KNOWN + 2))) return -1;
+            const Known *known = set_of(state, pieces[i].hash);
+            if (is_at(known, pieces[i].key) && known->count <= 3) {
+                memcpy(out, known->ids, sizeof known->ids); /* the next one overwrites */
+                out += known->count;
+                continue;
+            }
+            state->out.n = (size_t)(out - state->out.at);
+            if (look_closer(core, state, &pieces[i])) return -1;
+            out = state->out.at + state->out.n;
         }
+        state->out.n = (size_t)(out - state->out.at);
     }
     return 0;
 }

@@ -1,4 +1,4 @@
-/* What encoding (native.c) and learning (learn.c) share: cutting a text into words, a word as a key, growing arrays. */
+/* What encoding (native.c) and learning (learn.c) share: cutting a text into words (words.h), a word as a key, growing arrays. */
 
 #ifndef SPROUT_NATIVE_H
 #define SPROUT_NATIVE_H
@@ -31,107 +31,7 @@ static inline int LAST_BIT(u64 x) {
 }
 #endif
 
-/* ------------------------------------------------------------------------------------------------ words of a text */
-
-enum { OTHER = 0, LETTER = 1, NUMBER = 2, SPACE = 3, NEWLINE = 4 }; /* of a character; the table comes from Python */
-
-#define CLASSES 0x110000
-
-/* The class of the character at p and its length in bytes. */
-static inline int classify(const u8 *table, const u8 *p, int *length) {
-    u32 c = *p;
-    if (c < 0x80) {
-        *length = 1;
-    } else if (c < 0xE0) {
-        c = (c & 31) << 6 | (p[1] & 63);
-        *length = 2;
-    } else if (c < 0xF0) {
-        c = (c & 15) << 12 | (u32)(p[1] & 63) << 6 | (p[2] & 63);
-        *length = 3;
-    } else {
-        c = (c & 7) << 18 | (u32)(p[1] & 63) << 12 | (u32)(p[2] & 63) << 6 | (p[3] & 63);
-        *length = 4;
-    }
-    return table[c];
-}
-
-static inline const u8 *run(const u8 *table, const u8 *p, const u8 *end, int wanted) {
-    int n;
-    while (p < end && classify(table, p, &n) == wanted) p += n;
-    return p;
-}
-
-#define EACH_BYTE 0x0101010101010101ull
-
-/* The highest bit of every byte that is no ASCII letter, for eight bytes at once. */
-static inline u64 not_letters(u64 w) {
-    u64 low = (w & EACH_BYTE * 0x7F) | EACH_BYTE * 0x20;
-    u64 letters = (low + EACH_BYTE * (0x80 - 'a')) & ~(low + EACH_BYTE * (0x7F - 'z')) & ~w;
-    return ~letters & EACH_BYTE * 0x80;
-}
-
-/* As run for LETTER; ASCII, eight bytes at a time. */
-static inline const u8 *letters(const u8 *table, const u8 *p, const u8 *end) {
-    while (end - p >= 8) {
-        u64 w;
-        memcpy(&w, p, 8);
-        w = not_letters(w);
-        if (w) {
-            p += FIRST_BIT(w) >> 3;
-            if (*p < 0x80) return p;
-            break;
-        }
-        p += 8;
-    }
-    return run(table, p, end, LETTER);
-}
-
-/* The end of 's 't 're 've 'm 'll 'd at an apostrophe, in any case; p where there is none. U+017F is a small s, too. */
-static inline const u8 *contraction(const u8 *p, const u8 *end) {
-    if (end - p < 2) return p;
-    u8 a = p[1] | 32, b = end - p > 2 ? p[2] | 32 : 0;
-    if (p[1] < 0x80 && (a == 's' || a == 't' || a == 'm' || a == 'd')) return p + 2;
-    if (p[1] < 0x80 && b < 0x80 && end - p > 2 && p[2] < 0x80 &&
-        ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l')))
-        return p + 3;
-    if (end - p > 2 && p[1] == 0xC5 && p[2] == 0xBF) return p + 3;
-    return p;
-}
-
-/* The end of the word that begins at p < end; the alternatives of PATTERN in its order. */
-static inline const u8 *word_end(const u8 *table, const u8 *p, const u8 *end) {
-    if (*p == ' ' && end - p > 8) { /* what is commonest, first: a space and ASCII letters */
-        u64 w;
-        memcpy(&w, p + 1, 8);
-        w = not_letters(w);
-        if (!w) return letters(table, p + 9, end);
-        const u8 *q = p + 1 + (FIRST_BIT(w) >> 3);
-        if (q > p + 1) return *q < 0x80 ? q : run(table, q, end, LETTER);
-    }
-    int n, m, class = classify(table, p, &n);
-    if (*p == '\'') {
-        const u8 *q = contraction(p, end);
-        if (q > p) return q;
-    }
-    if (class == LETTER) return letters(table, p + n, end);
-    if (class == NUMBER) return p + n;
-    int next = p + n < end ? classify(table, p + n, &m) : -1;
-    if (class != NEWLINE && next == LETTER) return letters(table, p + n + m, end);
-    if (class == OTHER || (*p == ' ' && next == OTHER)) {
-        p = run(table, p + n, end, OTHER);
-        while (p < end && (*p == '\r' || *p == '\n')) p++;
-        return p;
-    }
-    const u8 *start = p, *last = p, *newline = NULL; /* white space: its last character, and what follows its last newline */
-    while (p < end && (class = classify(table, p, &n)) >= SPACE) {
-        last = p;
-        p += n;
-        if (class == NEWLINE) newline = p;
-    }
-    if (newline) return newline;
-    /* The last white space belongs to what follows, unless it is all there is: then it is a word by itself. */
-    return p == end || last == start ? p : last;
-}
+#include "words.h"
 
 /* ------------------------------------------------------------------------------------------------ a word as a key */
 
@@ -153,10 +53,12 @@ static inline Key key_of(const u8 *p, size_t n, const u8 *end) {
     Key k;
     if (n <= INLINE_WORD) {
         if (end - p >= 16) {
+            static const u8 kept[32] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+            Key some; /* a branch by the word's length would often be mispredicted */
             memcpy(&k, p, 16);
-            u64 some = n >= 8 ? ~0ull : (1ull << 8 * n) - 1, more = n <= 8 ? 0 : (1ull << 8 * (n - 8)) - 1;
-            k.lo &= some;
-            k.hi &= more;
+            memcpy(&some, kept + 16 - n, 16);
+            k.lo &= some.lo;
+            k.hi &= some.hi;
         } else {
             k.lo = k.hi = 0;
             memcpy(&k, p, n);
