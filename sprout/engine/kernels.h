@@ -129,10 +129,80 @@ static TARGET void NAME(place)(int how, long R, const float *tile, const float *
         continue; \
     }
 
+/* As `tile`, for one panel of many rows: sums (R, 32) start at 0, or go on from what is there. Rows are read by threes, which
+ * takes few pointers. Meanwhile what lies `ahead` is asked for, `pace` numbers on with each channel. */
+static INLINE TARGET void NAME(block)(const int R, const int half, const float *x, long stride, const float *panel, long C,
+                                      int go_on, const float *ahead, long pace, float *sums) {
+    const int wide = half ? PANEL / 2 : PANEL, threes = (R + 2) / 3;
+    VECTOR sum[ROWS][NV]; /* of known size, and so in registers */
+    const float *row[(ROWS + 2) / 3];
+    UNROLL for (int i = 0; i < threes; i++) row[i] = x + 3 * i * stride;
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int v = 0; v < NV; v++) {
+            sum[r][v] = (VECTOR){0};
+            if (go_on) sum[r][v] = LOAD(sums + r * PANEL + v * W);
+        }
+    for (long c = 0; c < C; c++, panel += wide, ahead += pace) {
+        VECTOR weight[NV];
+        __builtin_prefetch(ahead, 0, 2);
+        UNROLL for (int v = 0; v < NV; v++) {
+            if (!half) {
+                weight[v] = LOAD(panel + v * W);
+            } else if (v < NV / 2) {
+                INTS words = (INTS)LOAD(panel + v * W);
+                weight[v] = (VECTOR)(words << 16);
+                weight[v + NV / 2] = (VECTOR)(words & (int32_t)0xFFFF0000);
+            }
+        }
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int v = 0; v < NV; v++) sum[r][v] += weight[v] * row[r / 3][r % 3 * stride];
+        UNROLL for (int i = 0; i < threes; i++) row[i]++;
+    }
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int v = 0; v < NV; v++) STORE(sums + r * PANEL + v * W, sum[r][v]);
+}
+
+#define GROUP (72 / ROWS * ROWS) /* rows whose sums stay near */
+#define CASE(R) \
+    case R: \
+        if (m->half) NAME(block)(R, 1, from, m->channels, panel, deep, c > 0, ahead, pace, sums + b * PANEL); \
+        else NAME(block)(R, 0, from, m->channels, panel, deep, c > 0, ahead, pace, sums + b * PANEL); \
+        break;
+
+/* As `product`, for at least MANY rows, in groups whose sums stay near. Of each panel DEEP channels at a time, which stay near
+ * while a group passes in blocks. Groups, and blocks, are of about as many rows each. */
+static TARGET void NAME(product_of_many)(const Matrix *m, long first, long last, int how, long B, const float *x,
+                                         const float *scale, float *out) {
+    float sums[GROUP * PANEL] __attribute__((aligned(64)));
+    long wide = m->half ? PANEL / 2 : PANEL, each = how == GATED ? PANEL / 2 : PANEL;
+    long groups = (B + GROUP - 1) / GROUP, slices = (m->channels + DEEP - 1) / DEEP, slice = (m->channels + slices - 1) / slices;
+    for (long g = 0, rows; g < groups; g++, B -= rows, x += rows * m->channels, scale += rows, out += rows * m->out) {
+        rows = B / (groups - g);
+        long blocks = (rows + ROWS - 1) / ROWS, pace = (wide + blocks - 1) / blocks;
+        for (long p = first; p < last; p++) {
+            for (long c = 0, deep; c < m->channels; c += deep) {
+                const float *panel = m->panels + (p * m->channels + c) * wide;
+                deep = m->channels - c < slice ? m->channels - c : slice;
+                for (long i = 0; i < blocks; i++) {
+                    long b = rows * i / blocks;
+                    const float *from = x + b * m->channels + c, *ahead = panel + deep * (wide + i * pace);
+                    switch (rows * (i + 1) / blocks - b) { CASES }
+                }
+            }
+            long start = p * each, n = m->out - start < each ? m->out - start : each;
+            NAME(place)(how, rows, sums, scale, out + start, m->out, n);
+        }
+    }
+}
+
 /* x (B, C) times the panels first to last - 1 of m, to out (B, m->out). Four panels at a time, which are still near when the
  * next rows come. */
 static TARGET void NAME(product)(const Matrix *m, long first, long last, int how, long B, const float *x, const float *scale,
                                  float *out) {
+    if (B >= MANY) {
+        NAME(product_of_many)(m, first, last, how, B, x, scale, out);
+        return;
+    }
     float tile[12 * PANEL] __attribute__((aligned(64)));
     long size = m->channels * PANEL / (m->half ? 2 : 1), each = how == GATED ? PANEL / 2 : PANEL;
     for (long at = first; at < last; at += 4) {
@@ -277,3 +347,5 @@ static TARGET void NAME(attend)(float *queries, long group, long D, const float 
 #undef STORE
 #undef TILE
 #undef BLOCK
+#undef CASE
+#undef GROUP

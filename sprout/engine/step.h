@@ -16,6 +16,7 @@
 #define FAR 32e6 /* bytes of weights from which on it pays to ask for them AHEAD (floats), but for one or two rows: at 400 MB 1.1
                   * to 1.3 times the speed, at 64 MB 0.95 to 1.2, at 4 MB 0.8 (2 threads) */
 #define AHEAD 512
+#define DEEP 128 /* channels of a panel that the nearest cache holds beside some rows */
 #define INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -47,6 +48,9 @@ typedef struct {
 #define NAME(x) x##_avx512
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
 #define BLOCKS BLOCK(12, 1) BLOCK(8, 1) BLOCK(4, 2) BLOCK(2, 4) BLOCK(1, 4) /* 16 or 8 sums of 32 registers */
+#define ROWS 14
+#define MANY 8
+#define CASES CASE(14) CASE(13) CASE(12) CASE(11) CASE(10) CASE(9) CASE(8) CASE(7)
 #define EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define ODDS 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #include "kernels.h"
@@ -54,6 +58,9 @@ typedef struct {
 #undef NAME
 #undef TARGET
 #undef BLOCKS
+#undef ROWS
+#undef MANY
+#undef CASES
 #undef EVENS
 #undef ODDS
 
@@ -61,6 +68,9 @@ typedef struct {
 #define NAME(x) x##_avx2
 #define TARGET __attribute__((target("avx2,fma")))
 #define BLOCKS BLOCK(3, 1) BLOCK(2, 1) BLOCK(1, 2) /* 12 or 8 sums of 16 registers */
+#define ROWS 3
+#define MANY 4
+#define CASES CASE(3) CASE(2)
 #define EVENS 0, 2, 4, 6, 8, 10, 12, 14
 #define ODDS 1, 3, 5, 7, 9, 11, 13, 15
 #include "kernels.h"
@@ -68,6 +78,9 @@ typedef struct {
 #undef NAME
 #undef TARGET
 #undef BLOCKS
+#undef ROWS
+#undef MANY
+#undef CASES
 #undef EVENS
 #undef ODDS
 #endif
@@ -76,6 +89,9 @@ typedef struct {
 #define NAME(x) x##_plain
 #define TARGET
 #define BLOCKS BLOCK(2, 1) BLOCK(1, 1)
+#define ROWS 2
+#define MANY 4
+#define CASES CASE(2) CASE(1)
 #define EVENS 0, 2, 4, 6
 #define ODDS 1, 3, 5, 7
 #include "kernels.h"
