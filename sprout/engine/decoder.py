@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,6 +36,8 @@ class KVCache:
     @classmethod
     def empty(cls, config: GPTConfig, rows: int, device: torch.device | str = "cpu") -> KVCache:
         shape = (config.layers, rows, config.kv_heads, config.context, config.head_size)
+        if torch.device(device).type == "cpu":  # NumPy's zeros are pages that the system only gives once they are written to
+            return cls(*(torch.from_numpy(np.zeros(shape, np.float32)) for _ in range(2)))
         return cls(torch.zeros(shape, device=device), torch.zeros(shape, device=device))
 
 

@@ -11,11 +11,15 @@
 #define VECTOR NAME(vector)
 #define INTS NAME(ints)
 #define LOOSE NAME(loose)
+#define HALF NAME(half)
+#define DOUBLES NAME(doubles)
 #define NV (PANEL / W) /* vectors that make up one channel of a panel */
 
 typedef float VECTOR __attribute__((vector_size(4 * W)));
 typedef int32_t INTS __attribute__((vector_size(4 * W)));
 typedef float LOOSE __attribute__((vector_size(4 * W), aligned(4), may_alias)); /* wherever it lies */
+typedef float HALF __attribute__((vector_size(2 * W)));
+typedef double DOUBLES __attribute__((vector_size(4 * W)));
 
 #define LOAD(p) (*(const LOOSE *)(p))
 #define STORE(p, v) (*(LOOSE *)(p) = (v))
@@ -287,11 +291,59 @@ static TARGET float NAME(most)(const float *x, long n) {
 /* out (n,) = e^((x - most) / heat). There is room for a vector more. */
 static TARGET void NAME(exponentials)(const float *x, long n, float most, float heat, float *out) {
     long i = 0;
-    for (; i + W <= n; i += W) STORE(out + i, NAME(exponential)((LOAD(x + i) - most) / heat));
+    if (heat == 1) /* a division takes as long as the rest */
+        for (; i + W <= n; i += W) STORE(out + i, NAME(exponential)(LOAD(x + i) - most));
+    else
+        for (; i + W <= n; i += W) STORE(out + i, NAME(exponential)((LOAD(x + i) - most) / heat));
     if (i == n) return;
     float rest[W];
     for (int j = 0; j < W; j++) rest[j] = i + j < n ? x[i + j] : -INFINITY;
     STORE(out + i, NAME(exponential)((LOAD(rest) - most) / heat));
+}
+
+/* out (n,) = scores (n,), and minus infinity where the mask (n,) is not 0. The place of the greatest, the first of equal ones. */
+static TARGET long NAME(allow)(const float *scores, const uint8_t *mask, long n, float *out) {
+    VECTOR best = (VECTOR){0} - INFINITY;
+    INTS here = {0}, at;
+    for (int j = 0; j < W; j++) here[j] = j;
+    long i = 0, first = 0;
+    for (at = here; i + W <= n; i += W, here += W) {
+        VECTOR v = LOAD(scores + i);
+        int32_t any = 0, four;
+        for (int j = 0; j < W; j += 4) memcpy(&four, mask + i + j, 4), any |= four;
+        for (int j = 0; any && j < W; j++)
+            if (mask[i + j]) v[j] = -INFINITY; /* there are few, and most vectors have none */
+        STORE(out + i, v);
+        INTS more = v > best;
+        best = (VECTOR)(((INTS)v & more) | ((INTS)best & ~more));
+        at = (here & more) | (at & ~more);
+    }
+    float most = best[0];
+    if (i) first = at[0];
+    for (int j = 1; i && j < W; j++)
+        if (best[j] > most || (best[j] == most && at[j] < first)) most = best[j], first = at[j];
+    for (; i < n; i++) {
+        out[i] = mask[i] ? -INFINITY : scores[i];
+        if (out[i] > most) most = out[i], first = i;
+    }
+    return first;
+}
+
+/* The sum of x (n,), as several sums beside each other. */
+static TARGET double NAME(sum)(const float *x, long n) {
+    DOUBLES part[4] = {{0}, {0}, {0}, {0}};
+    double sum = 0;
+    long i = 0;
+    for (; i + 2 * W <= n; i += 2 * W)
+        UNROLL for (int j = 0; j < 4; j++) {
+            HALF half;
+            memcpy(&half, x + i + j * (W / 2), sizeof half);
+            part[j] += __builtin_convertvector(half, DOUBLES);
+        }
+    for (; i < n; i++) sum += x[i];
+    part[0] = (part[0] + part[1]) + (part[2] + part[3]);
+    for (int j = 0; j < W / 2; j++) sum += part[0][j];
+    return sum;
 }
 
 /* Softmax of scores (S,), but for the division: e^(score - greatest) in its place; their sum. There is room for W more. */
@@ -342,6 +394,8 @@ static TARGET void NAME(attend)(float *queries, long group, long D, const float 
 #undef VECTOR
 #undef INTS
 #undef LOOSE
+#undef HALF
+#undef DOUBLES
 #undef NV
 #undef LOAD
 #undef STORE

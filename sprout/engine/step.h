@@ -39,9 +39,11 @@ typedef struct {
                    float *);
     float (*most)(const float *, long);
     void (*exponentials)(const float *, long, float, float, float *);
+    long (*allow)(const float *, const uint8_t *, long, float *);
+    double (*sum)(const float *, long);
 } Kernels;
 
-#define KERNELS(name, suffix) {name, inverse_size_##suffix, product_##suffix, keep_##suffix, attend_##suffix, most_##suffix, exponentials_##suffix}
+#define KERNELS(name, suffix) {name, inverse_size_##suffix, product_##suffix, keep_##suffix, attend_##suffix, most_##suffix, exponentials_##suffix, allow_##suffix, sum_##suffix}
 
 #if defined(__x86_64__)
 #define W 16
