@@ -134,9 +134,9 @@ static TARGET void NAME(place)(int how, long R, const float *tile, const float *
     }
 
 /* As `tile`, for one panel of many rows: sums (R, 32) start at 0, or go on from what is there. Rows are read by threes, which
- * takes few pointers. Meanwhile what lies `ahead` is asked for, `pace` numbers on with each channel. */
+ * takes few pointers. Meanwhile what lies `ahead` is asked for, `pace` numbers on with each channel, and `also`, 16 numbers on. */
 static INLINE TARGET void NAME(block)(const int R, const int half, const float *x, long stride, const float *panel, long C,
-                                      int go_on, const float *ahead, long pace, float *sums) {
+                                      int go_on, const float *ahead, long pace, const float *also, float *sums) {
     const int wide = half ? PANEL / 2 : PANEL, threes = (R + 2) / 3;
     VECTOR sum[ROWS][NV]; /* of known size, and so in registers */
     const float *row[(ROWS + 2) / 3];
@@ -146,9 +146,10 @@ static INLINE TARGET void NAME(block)(const int R, const int half, const float *
             sum[r][v] = (VECTOR){0};
             if (go_on) sum[r][v] = LOAD(sums + r * PANEL + v * W);
         }
-    for (long c = 0; c < C; c++, panel += wide, ahead += pace) {
+    for (long c = 0; c < C; c++, panel += wide, ahead += pace, also += 16) {
         VECTOR weight[NV];
         __builtin_prefetch(ahead, 0, 2);
+        __builtin_prefetch(also, 0, 2);
         UNROLL for (int v = 0; v < NV; v++) {
             if (!half) {
                 weight[v] = LOAD(panel + v * W);
@@ -169,14 +170,14 @@ static INLINE TARGET void NAME(block)(const int R, const int half, const float *
 #define GROUP (72 / ROWS * ROWS) /* rows whose sums stay near */
 #define CASE(R) \
     case R: \
-        if (m->half) NAME(block)(R, 1, from, m->channels, panel, deep, c > 0, ahead, pace, sums + b * PANEL); \
-        else NAME(block)(R, 0, from, m->channels, panel, deep, c > 0, ahead, pace, sums + b * PANEL); \
+        if (m->half) NAME(block)(R, 1, from, m->channels, panel, deep, c > 0, ahead, pace, also, sums + b * PANEL); \
+        else NAME(block)(R, 0, from, m->channels, panel, deep, c > 0, ahead, pace, also, sums + b * PANEL); \
         break;
 
 /* As `product`, for at least MANY rows, in groups whose sums stay near. Of each panel DEEP channels at a time, which stay near
  * while a group passes in blocks. Groups, and blocks, are of about as many rows each. */
 static TARGET void NAME(product_of_many)(const Matrix *m, long first, long last, int how, long B, const float *x,
-                                         const float *scale, float *out) {
+                                         const float *scale, float *out, Errands *errands) {
     float sums[GROUP * PANEL] __attribute__((aligned(64)));
     long wide = m->half ? PANEL / 2 : PANEL, each = how == GATED ? PANEL / 2 : PANEL;
     long groups = (B + GROUP - 1) / GROUP, slices = (m->channels + DEEP - 1) / DEEP, slice = (m->channels + slices - 1) / slices;
@@ -190,6 +191,7 @@ static TARGET void NAME(product_of_many)(const Matrix *m, long first, long last,
                 for (long i = 0; i < blocks; i++) {
                     long b = rows * i / blocks;
                     const float *from = x + b * m->channels + c, *ahead = panel + deep * (wide + i * pace);
+                    const float *also = errands->done < errands->n ? errands->at[errands->done++] : panel;
                     switch (rows * (i + 1) / blocks - b) { CASES }
                 }
             }
@@ -202,9 +204,9 @@ static TARGET void NAME(product_of_many)(const Matrix *m, long first, long last,
 /* x (B, C) times the panels first to last - 1 of m, to out (B, m->out). Four panels at a time, which are still near when the
  * next rows come. */
 static TARGET void NAME(product)(const Matrix *m, long first, long last, int how, long B, const float *x, const float *scale,
-                                 float *out) {
+                                 float *out, Errands *errands) {
     if (B >= MANY) {
-        NAME(product_of_many)(m, first, last, how, B, x, scale, out);
+        NAME(product_of_many)(m, first, last, how, B, x, scale, out, errands);
         return;
     }
     float tile[12 * PANEL] __attribute__((aligned(64)));
