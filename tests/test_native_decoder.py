@@ -101,6 +101,19 @@ def test_a_row_is_the_same_to_the_last_bit_in_any_company(kind: str) -> None:
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("half", [False, True])
+def test_any_number_of_rows_gives_a_row_the_same_bits(kind: str, half: bool) -> None:
+    """Few rows, and many in groups and blocks of every size; sums that are taken at once and in parts of two lengths."""
+    config = GPTConfig(70, 4, 1, 152, 2, 1, 76, 301)
+    decoder, ids = Decoder(random_model(config), half), torch.randint(0, 70, (150, 1))
+    nothing = torch.zeros(150, dtype=torch.int64)
+    alone = [decoder.step(ids[b : b + 1], KVCache.empty(config, 1), slice(0, 1), nothing[:1], nothing[:1]) for b in range(150)]
+    for B in (*range(2, 40), 64, 70, 71, 72, 73, 128, 140, 150):
+        together = decoder.step(ids[:B], KVCache.empty(config, B), slice(0, B), nothing[:B], nothing[:B])
+        assert torch.equal(together, torch.cat(alone[:B])), B
+
+
+@torch.inference_mode()
 def test_half() -> None:
     """Weights in bfloat16 give what the model gives whose matrices are rounded."""
     model = random_model(GPTConfig(100, 24, 2, 36, 4, 2, 16, 50))

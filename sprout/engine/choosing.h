@@ -90,34 +90,21 @@ static void filter(const float *scores, float *weight, long V, long top_k, doubl
     for (long i = 0; i < n - kept; i++) weight[id_of(heap[i])] = 0;
 }
 
-/* The sum of x (n,), as eight sums beside each other: one alone waits four cycles for each number. */
-static double sum_of(const float *x, long n) {
-    double part[8] = {0}, sum = 0;
-    long i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; j++) part[j] += x[i + j];
-    for (; i < n; i++) sum += x[i];
-    for (int j = 0; j < 8; j++) sum += part[j];
-    return sum;
-}
-
 static long choose_one(const Choice *c, long b, float *weight, uint64_t *heap) {
     const Kernels *kernels = c->m->kernels;
-    long V = c->m->V, likeliest = 0;
+    long V = c->m->V;
     const float *scores = c->scores + b * V;
-    const uint8_t *mask = c->masks + c->kind[b] * V;
-    for (long i = 0; i < V; i++) weight[i] = mask[i] ? -INFINITY : scores[i];
-    float most = kernels->most(weight, V), heat = c->temperature[b];
-    while (likeliest < V - 1 && weight[likeliest] != most) likeliest++;
+    long likeliest = kernels->allow(scores, c->masks + c->kind[b] * V, V, weight);
+    float most = weight[likeliest], heat = c->temperature[b];
     if (!(heat > 0) || !(most > -INFINITY)) return likeliest;
     kernels->exponentials(weight, V, most, heat, weight);
     if (c->top_k[b] > 0 || c->top_p[b] < 1 || c->min_p[b] > 0) filter(scores, weight, V, c->top_k[b], c->top_p[b], c->min_p[b], heap);
     double total = 0, passed = 0, next = 0;
-    for (long i = 0; i < V; i += STRIDE) total += sum_of(weight + i, V - i < STRIDE ? V - i : STRIDE);
+    for (long i = 0; i < V; i += STRIDE) total += kernels->sum(weight + i, V - i < STRIDE ? V - i : STRIDE);
     double point = uniform(c->seed[b], c->position[b]) * total;
     long i = 0, last = likeliest;
     for (; i < V; i += STRIDE, passed = next) { /* by strides, until the one in which it is passed */
-        next = passed + sum_of(weight + i, V - i < STRIDE ? V - i : STRIDE);
+        next = passed + kernels->sum(weight + i, V - i < STRIDE ? V - i : STRIDE);
         if (next > point) break;
     }
     for (; i < V; i++) {
@@ -139,6 +126,6 @@ static void choose(Team *team, int thread) {
         float most = c->m->kernels->most(logits, V);
         c->m->kernels->exponentials(logits, V, most, 1, weight);
         c->ids[b] = id;
-        c->logprobs[b] = (float)((double)logits[id] - (double)most - log(sum_of(weight, V)));
+        c->logprobs[b] = (float)((double)logits[id] - (double)most - log(c->m->kernels->sum(weight, V)));
     }
 }

@@ -6,6 +6,9 @@ S tokens it can look at, L layers, H heads, K key/value heads, D head size, C ch
 
 from __future__ import annotations
 
+import math
+import mmap
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +22,15 @@ from sprout.model.gpt import EMBED_EPS
 from sprout.model.layers import norm, rotate
 
 MANY = 8  # rows, from which products are faster
+
+
+def untouched(shape: tuple[int, ...]) -> Tensor:
+    """Zeros on the CPU that the system only provides where something is written, in small pages. Rows are rarely full: with
+    torch's zeros all of them were written first, with NumPy's whole pages of 2 MB (LOG.md)."""
+    if sys.platform == "win32":
+        return torch.zeros(shape)
+    pages = mmap.mmap(-1, 4 * math.prod(shape), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=torch.float32).view(shape)
 
 
 @dataclass(slots=True)
@@ -35,6 +47,8 @@ class KVCache:
     @classmethod
     def empty(cls, config: GPTConfig, rows: int, device: torch.device | str = "cpu") -> KVCache:
         shape = (config.layers, rows, config.kv_heads, config.context, config.head_size)
+        if torch.device(device).type == "cpu":
+            return cls(untouched(shape), untouched(shape))
         return cls(torch.zeros(shape, device=device), torch.zeros(shape, device=device))
 
 

@@ -1,6 +1,7 @@
 /* The sums of a decoding step, once for each kind of vector: native.c includes this file with W (floats in a vector), NAME(x)
- * (what a function is called), TARGET (which instructions it may use), BLOCKS (how many rows and panels at once, so that
- * their sums fit into the registers) and EVENS (0, 2, 4, ... 2W - 2).
+ * (what a function is called), TARGET (which instructions it may use), BLOCKS (how many of a few rows and panels at once, so
+ * that their sums fit into the registers), MANY (rows from which on they are many), ROWS (how many of these at once, at most),
+ * CASES (all numbers of rows down to half of that) and EVENS (0, 2, 4, ... 2W - 2).
  *
  * A matrix (N, C) lies in panels of 32 rows: for each of the C channels its 32 numbers side by side, so that a product needs
  * no sums across a vector, and every weight is read once, in order. However many rows there are at once, each of a row's
@@ -11,11 +12,15 @@
 #define VECTOR NAME(vector)
 #define INTS NAME(ints)
 #define LOOSE NAME(loose)
+#define HALF NAME(half)
+#define DOUBLES NAME(doubles)
 #define NV (PANEL / W) /* vectors that make up one channel of a panel */
 
 typedef float VECTOR __attribute__((vector_size(4 * W)));
 typedef int32_t INTS __attribute__((vector_size(4 * W)));
 typedef float LOOSE __attribute__((vector_size(4 * W), aligned(4), may_alias)); /* wherever it lies */
+typedef float HALF __attribute__((vector_size(2 * W)));
+typedef double DOUBLES __attribute__((vector_size(4 * W)));
 
 #define LOAD(p) (*(const LOOSE *)(p))
 #define STORE(p, v) (*(LOOSE *)(p) = (v))
@@ -129,10 +134,82 @@ static TARGET void NAME(place)(int how, long R, const float *tile, const float *
         continue; \
     }
 
+/* As `tile`, for one panel of many rows: sums (R, 32) start at 0, or go on from what is there. Rows are read by threes, which
+ * takes few pointers. Meanwhile what lies `ahead` is asked for, `pace` numbers on with each channel, and `also`, 16 numbers on. */
+static INLINE TARGET void NAME(block)(const int R, const int half, const float *x, long stride, const float *panel, long C,
+                                      int go_on, const float *ahead, long pace, const float *also, float *sums) {
+    const int wide = half ? PANEL / 2 : PANEL, threes = (R + 2) / 3;
+    VECTOR sum[ROWS][NV]; /* of known size, and so in registers */
+    const float *row[(ROWS + 2) / 3];
+    UNROLL for (int i = 0; i < threes; i++) row[i] = x + 3 * i * stride;
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int v = 0; v < NV; v++) {
+            sum[r][v] = (VECTOR){0};
+            if (go_on) sum[r][v] = LOAD(sums + r * PANEL + v * W);
+        }
+    for (long c = 0; c < C; c++, panel += wide, ahead += pace, also += 16) {
+        VECTOR weight[NV];
+        __builtin_prefetch(ahead, 0, 2);
+        __builtin_prefetch(also, 0, 2);
+        UNROLL for (int v = 0; v < NV; v++) {
+            if (!half) {
+                weight[v] = LOAD(panel + v * W);
+            } else if (v < NV / 2) {
+                INTS words = (INTS)LOAD(panel + v * W);
+                weight[v] = (VECTOR)(words << 16);
+                weight[v + NV / 2] = (VECTOR)(words & (int32_t)0xFFFF0000);
+            }
+        }
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int v = 0; v < NV; v++) sum[r][v] += weight[v] * row[r / 3][r % 3 * stride];
+        UNROLL for (int i = 0; i < threes; i++) row[i]++;
+    }
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int v = 0; v < NV; v++) STORE(sums + r * PANEL + v * W, sum[r][v]);
+}
+
+#define GROUP (72 / ROWS * ROWS) /* rows whose sums stay near */
+#define CASE(R) \
+    case R: \
+        if (m->half) NAME(block)(R, 1, from, m->channels, panel, deep, c > 0, ahead, pace, also, sums + b * PANEL); \
+        else NAME(block)(R, 0, from, m->channels, panel, deep, c > 0, ahead, pace, also, sums + b * PANEL); \
+        break;
+
+/* As `product`, for at least MANY rows, in groups whose sums stay near. Of each panel DEEP channels at a time, which stay near
+ * while a group passes in blocks. Groups, and blocks, are of about as many rows each. */
+static TARGET void NAME(product_of_many)(const Matrix *m, long first, long last, int how, long B, const float *x,
+                                         const float *scale, float *out, Errands *errands) {
+    float sums[GROUP * PANEL] __attribute__((aligned(64)));
+    long wide = m->half ? PANEL / 2 : PANEL, each = how == GATED ? PANEL / 2 : PANEL;
+    long groups = (B + GROUP - 1) / GROUP, slices = (m->channels + DEEP - 1) / DEEP, slice = (m->channels + slices - 1) / slices;
+    for (long g = 0, rows; g < groups; g++, B -= rows, x += rows * m->channels, scale += rows, out += rows * m->out) {
+        rows = B / (groups - g);
+        long blocks = (rows + ROWS - 1) / ROWS, pace = (wide + blocks - 1) / blocks;
+        for (long p = first; p < last; p++) {
+            for (long c = 0, deep; c < m->channels; c += deep) {
+                const float *panel = m->panels + (p * m->channels + c) * wide;
+                deep = m->channels - c < slice ? m->channels - c : slice;
+                for (long i = 0; i < blocks; i++) {
+                    long b = rows * i / blocks;
+                    const float *from = x + b * m->channels + c, *ahead = panel + deep * (wide + i * pace);
+                    const float *also = errands->done < errands->n ? errands->at[errands->done++] : panel;
+                    switch (rows * (i + 1) / blocks - b) { CASES }
+                }
+            }
+            long start = p * each, n = m->out - start < each ? m->out - start : each;
+            NAME(place)(how, rows, sums, scale, out + start, m->out, n);
+        }
+    }
+}
+
 /* x (B, C) times the panels first to last - 1 of m, to out (B, m->out). Four panels at a time, which are still near when the
  * next rows come. */
 static TARGET void NAME(product)(const Matrix *m, long first, long last, int how, long B, const float *x, const float *scale,
-                                 float *out) {
+                                 float *out, Errands *errands) {
+    if (B >= MANY) {
+        NAME(product_of_many)(m, first, last, how, B, x, scale, out, errands);
+        return;
+    }
     float tile[12 * PANEL] __attribute__((aligned(64)));
     long size = m->channels * PANEL / (m->half ? 2 : 1), each = how == GATED ? PANEL / 2 : PANEL;
     for (long at = first; at < last; at += 4) {
@@ -217,11 +294,59 @@ static TARGET float NAME(most)(const float *x, long n) {
 /* out (n,) = e^((x - most) / heat). There is room for a vector more. */
 static TARGET void NAME(exponentials)(const float *x, long n, float most, float heat, float *out) {
     long i = 0;
-    for (; i + W <= n; i += W) STORE(out + i, NAME(exponential)((LOAD(x + i) - most) / heat));
+    if (heat == 1) /* a division takes as long as the rest */
+        for (; i + W <= n; i += W) STORE(out + i, NAME(exponential)(LOAD(x + i) - most));
+    else
+        for (; i + W <= n; i += W) STORE(out + i, NAME(exponential)((LOAD(x + i) - most) / heat));
     if (i == n) return;
     float rest[W];
     for (int j = 0; j < W; j++) rest[j] = i + j < n ? x[i + j] : -INFINITY;
     STORE(out + i, NAME(exponential)((LOAD(rest) - most) / heat));
+}
+
+/* out (n,) = scores (n,), and minus infinity where the mask (n,) is not 0. The place of the greatest, the first of equal ones. */
+static TARGET long NAME(allow)(const float *scores, const uint8_t *mask, long n, float *out) {
+    VECTOR best = (VECTOR){0} - INFINITY;
+    INTS here = {0}, at;
+    for (int j = 0; j < W; j++) here[j] = j;
+    long i = 0, first = 0;
+    for (at = here; i + W <= n; i += W, here += W) {
+        VECTOR v = LOAD(scores + i);
+        int32_t any = 0, four;
+        for (int j = 0; j < W; j += 4) memcpy(&four, mask + i + j, 4), any |= four;
+        for (int j = 0; any && j < W; j++)
+            if (mask[i + j]) v[j] = -INFINITY; /* there are few, and most vectors have none */
+        STORE(out + i, v);
+        INTS more = v > best;
+        best = (VECTOR)(((INTS)v & more) | ((INTS)best & ~more));
+        at = (here & more) | (at & ~more);
+    }
+    float most = best[0];
+    if (i) first = at[0];
+    for (int j = 1; i && j < W; j++)
+        if (best[j] > most || (best[j] == most && at[j] < first)) most = best[j], first = at[j];
+    for (; i < n; i++) {
+        out[i] = mask[i] ? -INFINITY : scores[i];
+        if (out[i] > most) most = out[i], first = i;
+    }
+    return first;
+}
+
+/* The sum of x (n,), as several sums beside each other. */
+static TARGET double NAME(sum)(const float *x, long n) {
+    DOUBLES part[4] = {{0}, {0}, {0}, {0}};
+    double sum = 0;
+    long i = 0;
+    for (; i + 2 * W <= n; i += 2 * W)
+        UNROLL for (int j = 0; j < 4; j++) {
+            HALF half;
+            memcpy(&half, x + i + j * (W / 2), sizeof half);
+            part[j] += __builtin_convertvector(half, DOUBLES);
+        }
+    for (; i < n; i++) sum += x[i];
+    part[0] = (part[0] + part[1]) + (part[2] + part[3]);
+    for (int j = 0; j < W / 2; j++) sum += part[0][j];
+    return sum;
 }
 
 /* Softmax of scores (S,), but for the division: e^(score - greatest) in its place; their sum. There is room for W more. */
@@ -272,8 +397,12 @@ static TARGET void NAME(attend)(float *queries, long group, long D, const float 
 #undef VECTOR
 #undef INTS
 #undef LOOSE
+#undef HALF
+#undef DOUBLES
 #undef NV
 #undef LOAD
 #undef STORE
 #undef TILE
 #undef BLOCK
+#undef CASE
+#undef GROUP

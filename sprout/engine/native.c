@@ -7,6 +7,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <unistd.h>
 
 #include "step.h"
 #include "choosing.h"
@@ -78,6 +79,10 @@ static int model_init(PyObject *self, PyObject *arguments, PyObject *named) {
     if (!kernels) return PyErr_Format(PyExc_ValueError, "this processor has no %s", kind), -1;
     long H = m->H, K = m->K, D = m->D, C = m->C, F = m->F, L = (long)PyTuple_GET_SIZE(layers);
     m->half = half;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    long near = sysconf(_SC_LEVEL2_CACHE_SIZE) / 2 / (DEEP * 64);
+    m->errands = near < 0 ? 0 : near < MOST_ERRANDS ? near : MOST_ERRANDS;
+#endif
     m->far = (double)(m->V * C + L * C * (2 * (H + K) * D + 3 * F)) * (half ? 2 : 4) > FAR;
     if (take(table, &m->table, "table", 'f', 0, 2, (long[]){m->V, C}) || take(cos, &m->cos, "cos", 'f', 0, 2, (long[]){m->context, D}) ||
         take(sin, &m->sin, "sin", 'f', 0, 2, (long[]){m->context, D}) || take_matrix(m, head, &m->head, "head", m->V, C, 0))

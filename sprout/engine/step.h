@@ -16,6 +16,8 @@
 #define FAR 32e6 /* bytes of weights from which on it pays to ask for them AHEAD (floats), but for one or two rows: at 400 MB 1.1
                   * to 1.3 times the speed, at 64 MB 0.95 to 1.2, at 4 MB 0.8 (2 threads) */
 #define AHEAD 512
+#define DEEP 128 /* channels of a panel that the nearest cache holds beside some rows */
+#define MOST_ERRANDS 256 /* of 8 kB each */
 #define INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -27,26 +29,37 @@ typedef struct {
     float *panels;
 } Matrix;
 
+/* What a thread asks for while it multiplies many rows, since it will need it soon: n places, DEEP lines of 16 floats at each. */
+typedef struct {
+    long n, done;
+    const float *at[MOST_ERRANDS];
+} Errands;
+
 /* ---------------------------------------------------------------------------------------------- kinds of vectors */
 
 typedef struct {
     const char *name;
     float (*inverse_size)(const float *, long, float);
-    void (*product)(const Matrix *, long, long, int, long, const float *, const float *, float *);
+    void (*product)(const Matrix *, long, long, int, long, const float *, const float *, float *, Errands *);
     void (*keep)(float *, const float *, long, float *, float *, const float *, const float *, float);
     void (*attend)(float *, long, long, const float *, const float *, long, const float *, const float *, float, float, float *,
                    float *);
     float (*most)(const float *, long);
     void (*exponentials)(const float *, long, float, float, float *);
+    long (*allow)(const float *, const uint8_t *, long, float *);
+    double (*sum)(const float *, long);
 } Kernels;
 
-#define KERNELS(name, suffix) {name, inverse_size_##suffix, product_##suffix, keep_##suffix, attend_##suffix, most_##suffix, exponentials_##suffix}
+#define KERNELS(name, suffix) {name, inverse_size_##suffix, product_##suffix, keep_##suffix, attend_##suffix, most_##suffix, exponentials_##suffix, allow_##suffix, sum_##suffix}
 
 #if defined(__x86_64__)
 #define W 16
 #define NAME(x) x##_avx512
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
 #define BLOCKS BLOCK(12, 1) BLOCK(8, 1) BLOCK(4, 2) BLOCK(2, 4) BLOCK(1, 4) /* 16 or 8 sums of 32 registers */
+#define ROWS 14
+#define MANY 8
+#define CASES CASE(14) CASE(13) CASE(12) CASE(11) CASE(10) CASE(9) CASE(8) CASE(7)
 #define EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define ODDS 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #include "kernels.h"
@@ -54,6 +67,9 @@ typedef struct {
 #undef NAME
 #undef TARGET
 #undef BLOCKS
+#undef ROWS
+#undef MANY
+#undef CASES
 #undef EVENS
 #undef ODDS
 
@@ -61,6 +77,9 @@ typedef struct {
 #define NAME(x) x##_avx2
 #define TARGET __attribute__((target("avx2,fma")))
 #define BLOCKS BLOCK(3, 1) BLOCK(2, 1) BLOCK(1, 2) /* 12 or 8 sums of 16 registers */
+#define ROWS 3
+#define MANY 4
+#define CASES CASE(3) CASE(2)
 #define EVENS 0, 2, 4, 6, 8, 10, 12, 14
 #define ODDS 1, 3, 5, 7, 9, 11, 13, 15
 #include "kernels.h"
@@ -68,6 +87,9 @@ typedef struct {
 #undef NAME
 #undef TARGET
 #undef BLOCKS
+#undef ROWS
+#undef MANY
+#undef CASES
 #undef EVENS
 #undef ODDS
 #endif
@@ -76,6 +98,9 @@ typedef struct {
 #define NAME(x) x##_plain
 #define TARGET
 #define BLOCKS BLOCK(2, 1) BLOCK(1, 1)
+#define ROWS 2
+#define MANY 4
+#define CASES CASE(2) CASE(1)
 #define EVENS 0, 2, 4, 6
 #define ODDS 1, 3, 5, 7
 #include "kernels.h"
@@ -103,6 +128,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     long L, H, K, D, C, F, V, context;
+    long errands; /* at most */
     float eps, gain;
     int half, far;
     const Kernels *kernels;
@@ -127,9 +153,25 @@ typedef struct {
 
 #define MEETINGS(m) (6 * (unsigned)(m)->L + 2)
 
-static void share(Job *job, int thread, const Matrix *m, int how, long B, const float *x, const float *scale, float *out) {
+static void share(Job *job, int thread, const Matrix *m, int how, long B, const float *x, const float *scale, float *out, Errands *errands) {
     long first = m->count * thread / job->team.threads, last = m->count * (thread + 1) / job->team.threads;
-    job->m->kernels->product(m, first, last, how, B, x, scale, out);
+    job->m->kernels->product(m, first, last, how, B, x, scale, out, errands);
+}
+
+/* The keys and values at which a thread looks in a layer, as many as half of its cache holds: they come while the products before
+ * are summed up, which leave the way to the memory idle. */
+static void plan(const Job *job, int thread, long layer, Errands *errands) {
+    const Model *m = job->m;
+    errands->n = errands->done = 0;
+    if (job->heads < job->N || job->N < 8) return; /* a prompt, or rows that are few */
+    for (long unit = thread; unit < job->N * m->K; unit += job->team.threads) {
+        long b = unit / m->K, size = (job->place[b] + 1) * m->D;
+        long at = ((layer * job->rows + job->row[b]) * m->K + unit % m->K) * job->places * m->D;
+        for (long i = 0; i < 2 * size; i += DEEP * 16) {
+            if (errands->n == m->errands) return;
+            errands->at[errands->n++] = i < size ? job->k + at + i : job->v + at + i - size;
+        }
+    }
 }
 
 static void sizes(const Job *job, long B, const float *x, float *scale) {
@@ -144,13 +186,15 @@ static void step(Team *team, int thread) {
     long N = job->N, H = m->H, K = m->K, D = m->D, C = m->C, group = H / K, joined = (H + 2 * K) * D, heads = job->heads;
     float *scale = job->own + thread * job->own_size, *scores = scale + AT_ONCE;
     unsigned n = 0;
+    Errands errands;
+    errands.n = errands.done = 0;
     for (long b = thread; b < N; b += team->threads)
         memcpy(job->x + b * C, (const float *)m->table.buf + job->ids[b] * C, (size_t)C * sizeof(float));
     meet(team, &n);
     for (long i = 0; i < m->L; i++) {
         const Layer *layer = &m->layers[i];
         sizes(job, N, job->x, scale);
-        share(job, thread, &layer->qkv, WRITTEN, N, job->x, scale, job->joined);
+        share(job, thread, &layer->qkv, WRITTEN, N, job->x, scale, job->joined, &errands);
         meet(team, &n);
         for (int looking = 0; looking < 2; looking++) { /* first every key is written, then the queries look at them */
             for (long unit = thread; unit < N * K; unit += team->threads) {
@@ -165,19 +209,20 @@ static void step(Team *team, int thread) {
             }
             meet(team, &n);
         }
-        share(job, thread, &layer->o, ADDED, N, job->mixed, scale, job->x);
+        plan(job, thread, (i + 1) % m->L, &errands); /* after the last layer, those of the next step's first */
+        share(job, thread, &layer->o, ADDED, N, job->mixed, scale, job->x, &errands);
         meet(team, &n);
         sizes(job, N, job->x, scale);
-        share(job, thread, &layer->gate_up, GATED, N, job->x, scale, job->hidden);
+        share(job, thread, &layer->gate_up, GATED, N, job->x, scale, job->hidden, &errands);
         meet(team, &n);
-        share(job, thread, &layer->down, ADDED, N, job->hidden, scale, job->x);
+        share(job, thread, &layer->down, ADDED, N, job->hidden, scale, job->x, &errands);
         meet(team, &n);
     }
     for (long b = thread; b < heads; b += team->threads)
         memcpy(job->wanted + b * C, job->x + (job->last[b] - job->first) * C, (size_t)C * sizeof(float));
     meet(team, &n);
     sizes(job, heads, job->wanted, scale);
-    share(job, thread, &m->head, WRITTEN, heads, job->wanted, scale, job->logits);
+    share(job, thread, &m->head, WRITTEN, heads, job->wanted, scale, job->logits, &errands);
 }
 
 /* ---------------------------------------------------------------------------------------------- matrices into panels */
