@@ -10,11 +10,23 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run two at a time
 
 
+# The files that take longest, longest first: begun first, so that the two processes end together.
+LONGEST = ("scale grow memory readme attention bench bad_input compiled_twice page page_everybody loss bits serve_life page_real speed chat "
+           "optim serve_fuzz live stream world_show native_decoder").split()  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {f"test_{name}": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def numbers_as_they_are():
-    """Growing in this process turns the smallest floats off, which hypothesis can't do without."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_flush_denormal(False)
+    """Growing in this process turns the smallest floats off, which hypothesis can't do without, and may leave threads that wait
+    for work by spinning."""
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

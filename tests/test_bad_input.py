@@ -36,7 +36,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
 
     yield run
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode("default")
     torch.utils.deterministic.fill_uninitialized_memory = fills
 
 
@@ -137,6 +137,7 @@ def test_a_run_must_be_a_folder_that_can_be_written(refused, tmp_path):
     assert (tmp_path / "file").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_a_data_set_of_the_hub_without_a_network(tmp_path):
     """In a process of its own: the library reads the switch for working offline when it is imported."""
     words = ["grow", *SMALL, "--run", str(tmp_path / "run"), "--text", "nobody-at-all/no-such-data-set-v1.5"]

@@ -328,6 +328,7 @@ def foreign() -> Iterator[tuple[str, list[bytes]]]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_server_that_breaks_off_or_reads_no_more(foreign: tuple[str, list[bytes]]) -> None:
     url, answers = foreign
     chat = Chat(Remote(url))

@@ -3,12 +3,14 @@
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 TINY = ["--tokens", "60000", "--depth", "1", "--vocab-size", "700", "--context", "192", "--batch-tokens", "1920", "--eval-problems", "2",
@@ -29,8 +31,11 @@ def weights(run: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("grown") / "run"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = sprout("grow", "--run", str(run), *TINY)
     assert done.returncode == 0, done.stderr[-3000:]
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    (run.parent / "seconds").write_text(f"{after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}")
     assert "sprout chat" in done.stdout
     return run
 
@@ -132,30 +137,44 @@ def test_commands_work_on_a_grown_run(grown, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_killed_at_any_moment_the_weights_are_the_same(grown, tmp_path):
-    """SIGKILL at twenty random moments; the same command goes on each time and ends with the same bytes."""
-    run = tmp_path / "run"
-    dice = random.Random(0)
-    command = [sys.executable, "-m", "sprout", "grow", "--run", str(run), *TINY]
+    """SIGKILL at random moments of growing, and of finding that all is grown; the same command goes on each time and ends with
+    the same bytes. A run that ends too soon for the kills it should have had is followed by another."""
+    dice, whole, kills, runs = random.Random(0), float((grown.parent / "seconds").read_text()), 0, 0
     env = {**os.environ, "SPROUT_SAVE_SECONDS": "0.3"}
-    for _ in range(20):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
-        time.sleep(dice.uniform(1.0, 9.0))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert weights(run) == weights(grown)
+    while kills < 6:
+        run, left = tmp_path / f"run{runs}", 2  # kills of a grown run
+        command = [sys.executable, "-m", "sprout", "grow", "--run", str(run), *TINY]
+        while left:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
+            clock = psutil.Process(process.pid).cpu_times
+            moment = dice.uniform(0.15, 0.55) * whole * (1 + kills / 20)  # later each time: it gets there however long it takes to start
+            while process.poll() is None and sum(clock()[:2]) < moment:  # of its own time: the machine may be busy
+                time.sleep(0.02)
+            process.kill()
+            assert process.wait() in (0, -signal.SIGKILL)
+            if (run / "report.html").exists():
+                left -= 1
+            else:
+                kills += 1
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert weights(run) == weights(grown)
+        runs += 1
 
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-m", "sprout", "grow", "--run", str(tmp_path / "run"), *TINY, "--tokens", "4000000"]
+    journal = tmp_path / "run" / "live.jsonl"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("the plan"):
             break
-    time.sleep(6)
+    while '"event": "step"' not in (journal.read_text() if journal.exists() else ""):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "run the same command" in errors and "Traceback" not in errors

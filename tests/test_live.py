@@ -203,14 +203,14 @@ def test_a_sample_leaves_everything_as_it_was(strict, tokenizer, tmp_path):
     model.logits(model(ids)).float().logsumexp(-1).sum().backward()
     before = {n: (p.detach().clone(), None if p.grad is None else p.grad.clone()) for n, p in model.named_parameters()}
     luck = torch.get_rng_state()
-    was = torch.are_deterministic_algorithms_enabled()
+    was = torch.get_deterministic_debug_mode()
     try:
-        torch.use_deterministic_algorithms(strict)
+        torch.set_deterministic_debug_mode("error" if strict else "default")
         samples.now_and_then(5)
         samples.now_and_then(6)  # too soon
         assert torch.are_deterministic_algorithms_enabled() == strict
     finally:
-        torch.use_deterministic_algorithms(was)
+        torch.set_deterministic_debug_mode(was)
     assert model.dtype == torch.bfloat16 and torch.is_grad_enabled() and torch.get_rng_state().equal(luck)
     for name, p in model.named_parameters():
         weight, gradient = before[name]
@@ -447,6 +447,7 @@ def test_a_page_that_never_answers_and_never_ends_is_said_and_killed(tmp_path, m
     assert "does not answer" in said[1] and page.process is not None and page.process.poll() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_no_page_is_left_when_the_growing_is_killed(tmp_path):
     port = free_port()
     parent = f"""

@@ -261,6 +261,7 @@ def test_several_callers_at_once() -> None:
     assert not wrong
 
 
+@pytest.mark.slow
 def test_the_switch() -> None:
     code = "from sprout.engine import Decoder, native; from sprout.model import *; print(native.say(), Decoder(GPT(GPTConfig(9))).core)"
     run = lambda value: subprocess.run(  # noqa: E731

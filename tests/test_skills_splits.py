@@ -47,6 +47,7 @@ def shared(drawn: list[Problem]) -> dict[str, list[tuple[str, ...]]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(SKILLS))
 def test_no_question_is_in_two_splits(
     drawn: list[Problem], shared: dict[str, list[tuple[str, ...]]], name: str
@@ -67,12 +68,14 @@ def test_no_key_is_in_two_splits(world: World) -> None:
     assert not keys["validation"] & keys["test"]
 
 
+@pytest.mark.slow
 def test_twins_stay_together(drawn: list[Problem]) -> None:
     twins = [p for p in drawn if p.twin]
     assert twins
     assert all(p.twin is not None and split_of(p.twin.key) == split_of(p.key) for p in twins)
 
 
+@pytest.mark.slow
 def test_a_conversation_shows_no_problem_of_another_split(drawn: list[Problem]) -> None:
     """The turns before the last are learned too: none may be a question, with its answer, that the test asks."""
     kept = {
@@ -92,6 +95,7 @@ def test_a_conversation_shows_no_problem_of_another_split(drawn: list[Problem]) 
     assert not told, told[:5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(SKILLS))
 def test_every_split_has_its_share(drawn: list[Problem], name: str) -> None:
     """Problems of a split are neither missing nor a few that weigh a lot."""
@@ -125,6 +129,7 @@ def test_sample_gives_up_with_a_reason(world: World, monkeypatch: pytest.MonkeyP
         sample("one", world, Dice(1), "test")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_problems(world: World) -> None:
     for name in SKILLS:
         assert sample(name, world, Dice(5), "train") == sample(name, build_world(WorldConfig()), Dice(5), "train")

@@ -211,6 +211,7 @@ class Slow(Corpus):
             yield document
 
 
+@pytest.mark.slow
 def test_a_slow_source_makes_steps_wait_and_that_is_told(corpus, tokenizer, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sprout.journal.STEP_SECONDS", 0.0)
     slow = make(Slow(corpus.blocks, 1, quiet()), tokenizer)
@@ -257,11 +258,20 @@ def test_a_shard_that_vanishes_stops_the_run(name, folder, tokenizer, tmp_path):
 
 def test_ctrl_c_while_a_step_waits_saves_and_leaves_no_thread(corpus, tokenizer, tmp_path):
     slow = make(Slow(corpus.blocks, 1, quiet()), tokenizer)
-    timer = threading.Timer(1.5, signal.raise_signal, [signal.SIGINT])
-    timer.start()
+    journal = tmp_path / "live.jsonl"
+
+    def interrupt() -> None:
+        """Once steps are taken: a Ctrl-C before would end the tests themselves, on a busy machine."""
+        while not (journal.exists() and '"event": "step"' in journal.read_text()):
+            time.sleep(0.02)
+        time.sleep(0.5)
+        signal.raise_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
     with pytest.raises(Interrupted, match="run the same command to go on"):
-        run(slow, tokenizer, tmp_path, 10_000)
-    timer.join()
+        run(slow, tokenizer, tmp_path, 10_000, Journal(journal))
+    thread.join()
     assert list(tmp_path.glob("step_*")) and not [t for t in threading.enumerate() if "_work" in t.name]
 
 

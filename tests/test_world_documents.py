@@ -87,7 +87,7 @@ def test_no_kind_is_two_or_three_templates(kind: str, world: World) -> None:
     assert measured.compressed > 0.12 and measured.distinct_4 > 0.45, measured
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("share", [*(pytest.param(s, marks=pytest.mark.slow) for s in (0.0, 0.5)), 1.0])
 def test_facts_are_told_as_often_as_asked(share: float, many: list[Document]) -> None:
     """Half the share, half the tellings, and with none no document names anybody of the world."""
     world = build_world(WorldConfig(fact_share=share))

@@ -42,6 +42,7 @@ def stands_in(text: str, asked: str) -> bool:
     return asked in text and re.search(rf"(?<!\w){re.escape(asked)}{ends}", text) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in SKILLS if n not in OF_PHRASES])
 def test_no_test_question_stands_in_training_text(name: str, world: World, training: str) -> None:
     dice = Dice(77)
@@ -50,6 +51,7 @@ def test_no_test_question_stands_in_training_text(name: str, world: World, train
     assert not leaked, leaked[:5]
 
 
+@pytest.mark.slow
 def test_the_search_finds_what_is_there(world: World, training: str) -> None:
     """Questions of the training split do stand in training text: quizzes and textbooks ask them, and tests are found."""
     for problem in islice(world_problems(world, 1), 300):
@@ -64,7 +66,7 @@ def features(problem: Problem) -> set[object]:
     return {*words, *zip(words, words[1:], strict=False)}
 
 
-@pytest.mark.parametrize("name", [n for n in SKILLS if n not in FEW_REPLIES])
+@pytest.mark.parametrize("name", [n if n == "recall" else pytest.param(n, marks=pytest.mark.slow) for n in SKILLS if n not in FEW_REPLIES])
 def test_matching_words_does_not_answer(name: str, world: World) -> None:
     """The reply to the training question with the most alike words (rare ones weigh more), and the reply that naive
     Bayes gives over words and pairs of them, are hardly ever right."""

@@ -225,6 +225,7 @@ def apply(compute: Compute) -> None:
             compiling.autograd_cache_allow_custom_autograd_functions = True
     if compute.device == "cpu":
         # Compiled code adds up the embedding's gradient in whatever order threads come by; a run that goes on has to be
-        # the same to the last bit.
-        torch.use_deterministic_algorithms(True)
+        # the same to the last bit. Where nothing is compiled, the same switch by its other name: the usual one loads the compiler,
+        # which takes longer than torch itself.
+        torch.use_deterministic_algorithms(True) if compute.compile else torch.set_deterministic_debug_mode("error")
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
