@@ -18,17 +18,18 @@ from sprout.optim.muon import orthogonalise
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
-def test_adamw_equals_torch():
+@pytest.mark.parametrize("eps", [1e-10, 0.1])
+def test_adamw_equals_torch(eps):
     torch.manual_seed(0)
     mine = torch.randn(50)
     theirs = torch.nn.Parameter(mine.clone())
     m, v = torch.zeros(50), torch.zeros(50)
-    reference = torch.optim.AdamW([theirs], lr=0.01, betas=(0.8, 0.95), eps=1e-10, weight_decay=0.1)
+    reference = torch.optim.AdamW([theirs], lr=0.01, betas=(0.8, 0.95), eps=eps, weight_decay=0.1)
     for step in range(1, 6):
         g = torch.randn(50)
         theirs.grad = g
         reference.step()
-        adamw_update(mine, g, m, v, step, 0.01, (0.8, 0.95), 1e-10, 0.1)
+        adamw_update(mine, g, m, v, step, 0.01, (0.8, 0.95), eps, 0.1)
     assert torch.allclose(mine, theirs.data, atol=1e-6)
 
 
