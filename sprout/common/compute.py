@@ -227,5 +227,8 @@ def apply(compute: Compute) -> None:
         # Compiled code adds up the embedding's gradient in whatever order threads come by; a run that goes on has to be
         # the same to the last bit. Where nothing is compiled, the same switch by its other name: the usual one loads the compiler,
         # which takes longer than torch itself.
-        torch.use_deterministic_algorithms(True) if compute.compile else torch.set_deterministic_debug_mode("error")
+        if compute.compile:
+            torch.use_deterministic_algorithms(True)
+        else:
+            torch.set_deterministic_debug_mode("error")
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
