@@ -107,7 +107,7 @@ def opened(config: GrowConfig) -> Iterator[tuple[Session, Together]]:
     place = place_of()
     say: Say = print if place.rank == 0 else lambda text: None
     with Together(place, lambda: how_to_go_on(config.run, place)) as together:
-        compute = decide(config.device, config.compile, config.threads, config.kernels, config.attention, place)
+        compute = decide(config.device, config.compile, config.threads, config.kernels, config.attention, place, config.products)
         apply(compute)
         together.join(compute.backend)
         s = open_session(config, agree(compute), say)

@@ -73,7 +73,7 @@ class Rates:
 RECIPE = Rates()
 
 
-def ours(shape: GPTConfig, kernels: str, tokens: int = 0, seed: int = 0, rates: Rates = RECIPE) -> Trainee:
+def ours(shape: GPTConfig, kernels: str, tokens: int = 0, seed: int = 0, rates: Rates = RECIPE, products: str = "auto") -> Trainee:
     """The recipe's numbers, times `rates`, for a model of so many layers, `tokens` tokens long (0: the dial's horizon)."""
     from sprout.data import Batch
     from sprout.optim import OptimConfig, Optimizer
@@ -83,7 +83,7 @@ def ours(shape: GPTConfig, kernels: str, tokens: int = 0, seed: int = 0, rates: 
     from sprout.train.pairs import learn_pairs
 
     try:
-        compute = decide("cpu", kernels=kernels, threads=torch.get_num_threads())
+        compute = decide("cpu", kernels=kernels, threads=torch.get_num_threads(), products=products)
     except UserError as error:
         raise Absent(str(error)) from error
     model = GPT(shape, seed)
@@ -105,7 +105,7 @@ def ours(shape: GPTConfig, kernels: str, tokens: int = 0, seed: int = 0, rates: 
     def logits(ids: Tensor) -> Tensor:
         return model.logits(model(ids)).float()
 
-    how = "our C core" if compute.kernels == "c" else f"torch{', compiled' if compute.compile else ''}"
+    how = f"our C core with {compute.products} products" if compute.kernels == "c" else f"torch{', compiled' if compute.compile else ''}"
     trainee = Trainee(step, logits, f"{name_of(compute.dtype)}, {how}, our Muon and AdamW")
     if rates.pairs:
         trainee.begin, trainee.note = lambda data: learn_pairs(model, data), f"{trainee.note}, pairs first"
@@ -223,6 +223,7 @@ F32, BF16 = torch.float32, torch.bfloat16
 SPROUT, BASELINE = "Sprout", "plain PyTorch"
 CONTENDERS: dict[str, Callable[[GPTConfig], Trainee]] = {
     SPROUT: lambda shape: ours(shape, "c"),
+    "Sprout, float32": lambda shape: ours(shape, "c", products="float32"),
     "Sprout in torch": lambda shape: ours(shape, "torch"),
     "Llama by Hugging Face": lambda shape: llama(shape, F32),
     "Llama by Hugging Face, bfloat16": lambda shape: llama(shape, BF16),

@@ -28,6 +28,7 @@ class Compute:
     threads: int
     reasons: tuple[str, ...]
     kernels: str = "torch"  # who computes gradients and updates: "c", our C core, or "torch"
+    products: str = "float32"  # what the C core multiplies: "float32", or "int16", scaled and rounded
     backend: str = ""  # of torch.distributed, where there are several processes
     interface: str = ""  # of the network, where there are several hosts
     gpu: int = 0  # which of this host's, on cuda
@@ -86,6 +87,12 @@ def _cpu_dtype() -> tuple[torch.dtype, str]:
     return torch.float32, f"float32 activations: this CPU multiplies bfloat16 {ratio:.1f} times as fast"
 
 
+def _vnni() -> bool:
+    """Whether this CPU multiplies 16-bit integers, and adds the products up, at twice the rate of float32."""
+    capability = getattr(torch.cpu, "_is_vnni_supported", None)
+    return bool(capability and capability())
+
+
 def _built(name: str) -> bool:
     """Whether the set-up built this C extension (looked up by name, without loading it)."""
     try:
@@ -105,7 +112,7 @@ def _attention(device: str, compiled: bool) -> tuple[str, str]:
 
 def decide(
     device: str = "auto", compile: str = "auto", threads: int = 0, kernels: str = "auto", attention: str = "auto",
-    place: Place | None = None,
+    place: Place | None = None, products: str = "auto",
 ) -> Compute:
     """Choose for this machine; each argument overrides a choice ('auto' or 0 leaves it to us). `place` says which of
     several processes this is. Raises UserError for what isn't usable here."""
@@ -136,14 +143,6 @@ def decide(
     shared = f" each: {usable_cores()} cores for {place.local_size} processes" if place.local_size > 1 and not threads else ""
     threads = threads or max(1, usable_cores() // place.local_size)
     torch.set_num_threads(threads)
-    if device == "cpu":
-        dtype, why = _cpu_dtype()
-    elif device == "cuda":
-        dtype, why = torch.bfloat16, "bfloat16 activations: the GPU multiplies them natively"
-    else:
-        dtype, why = torch.float32, "float32 activations: bfloat16 isn't tried on MPS"
-    reasons.append(why)
-
     there = _built("sprout.train._native") and _built("sprout.optim._native")
     if kernels == "c" and (device != "cpu" or not there):
         raise UserError(
@@ -160,6 +159,24 @@ def decide(
         reasons.append(f"training steps by {'the C core' if kernels == 'c' else 'torch'}: {why}")
     else:
         reasons.append(f"training steps by {'the C core' if kernels == 'c' else 'torch'}: asked for")
+
+    if kernels == "c":
+        dtype, why = torch.float32, "float32 activations: the C core's"
+    elif device == "cpu":
+        dtype, why = _cpu_dtype()
+    elif device == "cuda":
+        dtype, why = torch.bfloat16, "bfloat16 activations: the GPU multiplies them natively"
+    else:
+        dtype, why = torch.float32, "float32 activations: bfloat16 isn't tried on MPS"
+    reasons.append(why)
+    if products == "int16" and not (kernels == "c" and _vnni()):
+        raise UserError("products is 'int16', which is for the C core on CPUs with AVX-512 VNNI; leave the option away, or take float32.")
+    if kernels == "c" and products == "auto":
+        products = "int16" if _vnni() else "float32"
+        reasons.append("products of integers of 16 bits: twice float32's rate on this CPU, and closer to float32 than bfloat16 is"
+                       if products == "int16" else "products of float32: no AVX-512 VNNI here")  # fmt: skip
+    elif kernels == "c":
+        reasons.append(f"products of {products}: asked for")
 
     if kernels == "c":
         use = False
@@ -193,7 +210,8 @@ def decide(
         how = "plain"
     reasons.append(f"{threads} threads{shared}")
     memory = torch.cuda.get_device_properties(place.local_rank).total_memory if device == "cuda" else 0
-    return Compute(device, dtype, use, threads, tuple(reasons), kernels, backend, interface, place.local_rank, memory, how)
+    products = products if kernels == "c" else "float32"
+    return Compute(device, dtype, use, threads, tuple(reasons), kernels, products, backend, interface, place.local_rank, memory, how)
 
 
 def agree(compute: Compute) -> Compute:

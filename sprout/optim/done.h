@@ -3,8 +3,7 @@
 #undef VL
 #undef MR
 #undef NV
-#undef PAIRS
-#undef UNIT
+#undef INTEGERS
 #undef vec
 #undef ivec
 #undef ld

@@ -15,9 +15,9 @@ except ImportError:
     _native = None
 
 
-def instruction_set(dtype: torch.dtype) -> str:
-    """The widest set of instructions here whose products are of this dtype, as `native.c` names it."""
-    return next(name for name in _native.sets() if (name == "bf16") == (dtype == torch.bfloat16))
+def instruction_set(products: str = "float32") -> str:
+    """The widest set of instructions here with such products ("float32" or "int16"), as `native.c` names it."""
+    return next(name for name in _native.sets() if (name == "int16") == (products == "int16"))
 
 
 def does(*tensors: Tensor) -> bool:
@@ -41,7 +41,7 @@ def muon_update(
     rows, columns = momentum.shape[1:]
     p, g = [t.numpy() for t in matrices], [t.numpy() for t in gradients]
     _native.muon(
-        instruction_set(dtype), min(torch.get_num_threads(), 256), rows, columns, NEWTON_SCHULZ_STEPS, p, g, momentum.numpy(),
+        instruction_set(), min(torch.get_num_threads(), 256), rows, columns, NEWTON_SCHULZ_STEPS, p, g, momentum.numpy(),
         lr, beta, decay, QUINTIC,
     )  # fmt: skip
 
@@ -58,6 +58,6 @@ def adamw_update(
     decay: float,
 ) -> None:
     """As `adamw.adamw_update`: one step on p (n,) in place."""
-    name, threads = instruction_set(torch.float32), min(torch.get_num_threads(), 256)
+    name, threads = instruction_set(), min(torch.get_num_threads(), 256)
     tensors = [t.numpy() for t in (p, g, m, v)]
     _native.adamw(name, threads, *tensors, lr, *betas, eps, decay, 1 - betas[0] ** step, 1 - betas[1] ** step)

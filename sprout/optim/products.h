@@ -2,7 +2,7 @@
  *     ISA(name)      the name of a function for that set
  *     VL             floats in a vector
  *     MR, NV         a tile of a product: MR rows of NV vectors are summed up in registers
- *     PAIRS          1: products of bfloat16 pairs, summed in float32; 0: of float32
+ *     INTEGERS       1: there are products of 16-bit integers, too (integers.h); 0: of float32 alone
  */
 
 typedef float ISA(vec) __attribute__((vector_size(4 * VL)));
@@ -37,14 +37,10 @@ static inline vec ISA(exp)(vec x) {
 
 /* ---- products: C (M x N) = A B or C += A B; B lies in panels of 64 columns, k rows each. ---- */
 
-#if PAIRS
-#define UNIT(k) (((k) + 1) / 2)
-#else
-#define UNIT(k) (k)
-#endif
-
-static inline __attribute__((always_inline)) void ISA(tile)(int k, const float *const *rows, long cs, const float *b,
-                                                            float *c, long ldc, int m, int n, int add) {
+/* A tile of the product. With `scales`, of its columns, A and B are pairs of 16-bit integers, each in the place of a float; their
+ * sums are times their row's scale, `by`, and their column's. */
+static inline __attribute__((always_inline)) void ISA(tile)(int k, const float *const *rows, long cs, const float *b, float *c,
+                                                            long ldc, int m, int n, int add, const float *by, const float *scales) {
     vec acc[MR][NV];
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++)
@@ -56,18 +52,25 @@ static inline __attribute__((always_inline)) void ISA(tile)(int k, const float *
         for (int j = 0; j < NV; j++) right[j] = ld(b + j * VL);
 #pragma GCC unroll 16
         for (int i = 0; i < MR; i++) {
-#if PAIRS
-            __m512bh left = (__m512bh)_mm512_set1_epi32(((const int *)rows[i])[at]);
+#if INTEGERS
+            if (scales) {
+                const __m512i left = _mm512_set1_epi32(((const int *)rows[i])[at]);
 #pragma GCC unroll 16
-            for (int j = 0; j < NV; j++)
-                acc[i][j] = (vec)_mm512_dpbf16_ps((__m512)acc[i][j], left, (__m512bh)right[j]);
-#else
+                for (int j = 0; j < NV; j++)
+                    acc[i][j] = (vec)_mm512_dpwssd_epi32((__m512i)acc[i][j], left, (__m512i)right[j]);
+                continue;
+            }
+#endif
             float left = rows[i][at];
 #pragma GCC unroll 16
             for (int j = 0; j < NV; j++) acc[i][j] += left * right[j];
-#endif
         }
     }
+    if (scales)
+#pragma GCC unroll 16
+        for (int i = 0; i < MR; i++)
+#pragma GCC unroll 16
+            for (int j = 0; j < NV; j++) acc[i][j] = __builtin_convertvector((ivec)acc[i][j], vec) * by[i] * ld(scales + j * VL);
     if (m >= MR && n >= NV * VL) {
 #pragma GCC unroll 16
         for (int i = 0; i < MR; i++)
@@ -86,12 +89,16 @@ static inline __attribute__((always_inline)) void ISA(tile)(int k, const float *
             c[i * ldc + j] = whole[i * NV * VL + j] + (add ? c[i * ldc + j] : 0);
 }
 
-static inline __attribute__((always_inline)) void ISA(slice)(int M, int N, int K, Left a, const float *b, long panel, float *c, long ldc, int add) {
-    const int tiles = (M + MR - 1) / MR, lines = UNIT(K) * (PANEL / 16), share = (lines + tiles - 1) / tiles;
+static inline __attribute__((always_inline)) void ISA(slice)(int M, int N, int K, Left a, const float *b, long panel, float *c, long ldc, int add, const float *scales) {
+    const int tiles = (M + MR - 1) / MR, lines = K * (PANEL / 16), share = (lines + tiles - 1) / tiles;
     for (int j = 0; j < N; j += PANEL, b += panel)
         for (int i = 0, ahead = 0; i < M; i += MR) {
             const float *rows[MR];
-            for (int r = 0; r < MR; r++) rows[r] = a.p + i / MR * a.tile + (i + r < M ? r : 0) * a.rs;
+            float by[MR];
+            for (int r = 0; r < MR; r++) {
+                rows[r] = a.p + i / MR * a.tile + (i + r < M ? r : 0) * a.rs;
+                if (scales) by[r] = a.scale[i + r < M ? i + r : i];
+            }
             /* The next panel, and what is added to, are asked for while there is something else to do (LOG.md). */
             if (j + PANEL < N)
                 for (int l = 0; l < share && ahead < lines; l++, ahead++) __builtin_prefetch(b + panel + ahead * 16, 0, 2);
@@ -99,96 +106,57 @@ static inline __attribute__((always_inline)) void ISA(slice)(int M, int N, int K
                 for (int r = 0; r < MR && i + r < M; r++)
                     for (int l = 0; l < PANEL && j + l < N; l += 16) __builtin_prefetch(c + (i + r) * ldc + j + l, 1, 3);
             for (int s = 0; s < PANEL && j + s < N; s += NV * VL)
-                ISA(tile)(UNIT(K), rows, a.cs, b + s, c + i * ldc + j + s, ldc, M - i, N - j - s, add);
+                ISA(tile)(K, rows, a.cs, b + s, c + i * ldc + j + s, ldc, M - i, N - j - s, add, by, scales ? scales + j + s : NULL);
         }
 }
 
 /* A long sum is cut, so that what is read again for each 64 columns, and for each row of tiles, stays near. */
 static __attribute__((noinline)) void ISA(product)(int M, int N, int K, Left a, const float *b, long panel, float *c, long ldc, int add) {
-    const int slices = (K + DEEP - 1) / DEEP, deep = UP(UP(K, slices) / slices, 16);
-    for (int k = 0; k < K; k += deep, a.p += UNIT(deep) * a.cs, b += (long)UNIT(deep) * PANEL)
-        ISA(slice)(M, N, K - k < deep ? K - k : deep, a, b, panel, c, ldc, add || k);
+    const int deep = CUT(K);
+    for (int k = 0; k < K; k += deep, a.p += deep * a.cs, b += (long)deep * PANEL)
+        ISA(slice)(M, N, K - k < deep ? K - k : deep, a, b, panel, c, ldc, add || k, NULL);
 }
-
-#if PAIRS
-static inline int ISA(pair)(float first, float second) {
-    return (int)(_mm_cvtsi128_si32((__m128i)_mm_cvtneps_pbh(_mm_set_ps(0, 0, second, first))));
-}
-#endif
 
 /* A = x (rows x k), row by row. */
-static Left ISA(left)(float *room, const float *x, long ld_, int rows, int k) {
-#if PAIRS
-    int *to = (int *)room;
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < k; j += 16) { /* k is a multiple of 16 */
-            __m256bh half = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i * ld_ + j));
-            memcpy(to + ((long)i * k + j) / 2, &half, 32);
-        }
-    return (Left){room, MR * (k / 2), k / 2, 1};
-#else
-    (void)room, (void)rows, (void)k;
-    return (Left){x, MR * ld_, ld_, 1};
-#endif
-}
+static inline Left ISA(left)(const float *x, long ld_) { return (Left){x, MR * ld_, ld_, 1, NULL}; }
 
 /* A = x^T of x (k x columns): A(i, k) = x[k][i]. What is larger than a core's cache is copied tile by tile first, or each
  * step of a product would meet another page of memory; for less that costs more than it saves. */
 static inline Left ISA(left_turned)(float *room, const float *x, long ld_, int k, int columns) {
-#if !PAIRS
-    if (ld_ * k <= 1 << 18) return (Left){x, MR, 1, ld_};
-#endif
-    const int deep = UNIT(k), group = 16 * MR;
+    if (ld_ * k <= 1 << 18) return (Left){x, MR, 1, ld_, NULL};
+    const int group = 16 * MR;
     for (int first = 0; first < columns; first += group)
-        for (int t = 0; t < deep; t++)
+        for (int t = 0; t < k; t++)
             for (int i = first; i < first + group && i < columns; i += MR) {
-                float *to = room + ((long)(i / MR) * deep + t) * MR;
-                const float *from = x + (long)t * (PAIRS + 1) * ld_ + i;
-#if PAIRS
-                for (int r = 0; r < MR && i + r < columns; r++)
-                    ((int *)to)[r] = ISA(pair)(from[r], 2 * t + 1 < k ? from[ld_ + r] : 0);
-#else
+                float *to = room + ((long)(i / MR) * k + t) * MR;
+                const float *from = x + (long)t * ld_ + i;
                 if (i + MR <= columns) memcpy(to, from, MR * sizeof(float));
                 else memcpy(to, from, (columns - i) * sizeof(float));
-#endif
             }
-    return (Left){room, (long)deep * MR, 1, MR};
+    return (Left){room, (long)k * MR, 1, MR, NULL};
 }
 
-/* B(k, n) = x[k][n], in panels; what is missing of the last panel is 0. */
-static void ISA(right)(float *to, const float *x, long ld_, int k, int n) {
-    for (int j = 0; j < n; j += PANEL)
-        for (int t = 0; t < k; t += PAIRS + 1, to += PANEL) {
+/* B(k, n) = x[k][n], in panels of `whole` rows; what is missing of the last panel's columns is 0, what is of its rows is left as it is. */
+static void ISA(right)(float *to, const float *x, long ld_, int k, int n, int whole) {
+    for (int j = 0; j < n; j += PANEL, to += (long)(whole - k) * PANEL)
+        for (int t = 0; t < k; t++, to += PANEL) {
             int wide = n - j < PANEL ? n - j : PANEL;
             const float *from = x + t * ld_ + j;
-#if PAIRS
-            for (int c = 0; c < PANEL; c++)
-                ((int *)to)[c] = c < wide ? ISA(pair)(from[c], t + 1 < k ? from[ld_ + c] : 0) : 0;
-#else
             if (wide == PANEL)
                 for (int c = 0; c < PANEL; c += VL) st(to + c, ld(from + c));
             else
                 for (int c = 0; c < PANEL; c++) to[c] = c < wide ? from[c] : 0;
-#endif
         }
 }
 
 /* B(k, n) = x[n][k], in panels; sixteen k at a time, so that what is written stays near. */
 static inline void ISA(right_turned)(float *to, const float *x, long ld_, int k, int n) {
-    for (int j = 0; j < n; j += PANEL, to += (long)UNIT(k) * PANEL)
-        for (int first = 0; first < UNIT(k); first += 16)
+    for (int j = 0; j < n; j += PANEL, to += (long)k * PANEL)
+        for (int first = 0; first < k; first += 16)
             for (int c = 0; c < PANEL; c++) {
                 const float *from = x + (long)(j + c) * ld_;
-                int end = first + 16 < UNIT(k) ? first + 16 : UNIT(k);
-                if (j + c >= n)
-                    for (int t = first; t < end; t++) to[t * PANEL + c] = 0;
-                else
-                    for (int t = first; t < end; t++)
-#if PAIRS
-                        ((int *)to)[t * PANEL + c] = ISA(pair)(from[2 * t], 2 * t + 1 < k ? from[2 * t + 1] : 0);
-#else
-                        to[t * PANEL + c] = from[t];
-#endif
+                int end = first + 16 < k ? first + 16 : k;
+                for (int t = first; t < end; t++) to[t * PANEL + c] = j + c < n ? from[t] : 0;
             }
 }
 
@@ -203,3 +171,7 @@ static inline float ISA(largest)(const float *x, int n) {
     for (; i < n; i++) top = x[i] > top ? x[i] : top;
     return top;
 }
+
+#if INTEGERS
+#include "integers.h"
+#endif

@@ -14,21 +14,24 @@
 #define UP(x, n) (((x) + (n) - 1) / (n) * (n))
 #define PANEL 64 /* columns of a packed matrix that lie together */
 #define DEEP 512 /* the longest sum of a product that is not cut */
-/* The left side of a product, in tiles of MR rows: A(i, k) = p[i / MR * tile + i % MR * rs + k * cs]. */
-typedef struct { const float *p; long tile, rs, cs; } Left;
+#define PARTS(k) (((k) + DEEP - 1) / DEEP)
+#define CUT(k) UP(UP(k, PARTS(k)) / PARTS(k), 16) /* how long its parts are */
+/* The left side of a product, in tiles of MR rows: A(i, k) = p[i / MR * tile + i % MR * rs + k * cs]. Where it is of integers,
+ * there is a scale for each row, of each part. */
+typedef struct { const float *p; long tile, rs, cs; const float *scale; } Left;
 
 #if defined(__x86_64__)
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")
 #endif
-#define ISA(name) name##_bf16
+#define ISA(name) name##_int16
 #define VL 16
 #define MR 6
 #define NV 4
-#define PAIRS 1
+#define INTEGERS 1
 #include "products.h"
 #include BODY
 #include "done.h"
@@ -44,7 +47,7 @@ typedef struct { const float *p; long tile, rs, cs; } Left;
 #define VL 16
 #define MR 6
 #define NV 4
-#define PAIRS 0
+#define INTEGERS 0
 #include "products.h"
 #include BODY
 #include "done.h"
@@ -60,7 +63,7 @@ typedef struct { const float *p; long tile, rs, cs; } Left;
 #define VL 8
 #define MR 6
 #define NV 2
-#define PAIRS 0
+#define INTEGERS 0
 #include "products.h"
 #include BODY
 #include "done.h"
@@ -79,7 +82,7 @@ typedef struct { const float *p; long tile, rs, cs; } Left;
 #define MR 6
 #endif
 #define NV 4
-#define PAIRS 0
+#define INTEGERS 0
 #include "products.h"
 #include BODY
 #include "done.h"
@@ -91,7 +94,7 @@ static int usable(int set) {
     int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    if (set == 0) return avx512 && __builtin_cpu_supports("avx512bf16");
+    if (set == 0) return avx512 && __builtin_cpu_supports("avx512vnni");
     if (set == 1) return avx512;
     if (set == 2) return avx2;
 #endif
@@ -100,7 +103,7 @@ static int usable(int set) {
 
 static const char *const SET_NAMES[] = {
 #if defined(__x86_64__)
-    "bf16", "avx512", "avx2",
+    "int16", "avx512", "avx2",
 #endif
     "plain",
 };

@@ -1,6 +1,6 @@
 /* Muon's and AdamW's update, as in muon.py and adamw.py; included once for each instruction set. In float32 only: that S loses
  * what bfloat16 would round is seen in the small singular values. */
-#if !PAIRS
+#if !INTEGERS
 
 /* C = A^T B for A and B (k x r), where that is symmetric: its lower half, and what shares a tile with it. All lie in panels,
  * as a right side does: an element of A's column is then a step of 64 away. */
@@ -16,7 +16,7 @@ static __attribute__((noinline)) void ISA(lower)(int r, int k, const float *a, c
             if (j + PANEL < r)
                 for (int l = 0; l < share && ahead < k * (PANEL / 16); l++, ahead++) __builtin_prefetch(b + (long)k * PANEL + ahead * 16, 0, 2);
             for (int s = 0; s < PANEL && j + s < i + MR && j + s < r; s += NV * VL)
-                ISA(tile)(k, rows, PANEL, b + s, c + (long)i * PANEL + s, PANEL, r - i, r - j - s, 0);
+                ISA(tile)(k, rows, PANEL, b + s, c + (long)i * PANEL + s, PANEL, r - i, r - j - s, 0, NULL, NULL);
         }
 }
 
@@ -62,7 +62,7 @@ static void ISA(muon)(float *p, const float *g, float *m, int rows, int columns,
     }
     const float shrink = 1 / (sqrtf(ISA(sum)(squares)) * 1.01f + 1e-7f);
     if (wide) ISA(right_turned)(w->right, w->x, c, c, r);
-    else ISA(right)(w->right, w->x, r, c, r);
+    else ISA(right)(w->right, w->x, r, c, r, c);
     ISA(lower)(r, c, w->right, w->right, s);
     ISA(whole)(r, s, shrink * shrink, NULL, 0, 0);
     for (int k = 0; k < steps; k++) {
@@ -83,8 +83,8 @@ static void ISA(muon)(float *p, const float *g, float *m, int rows, int columns,
     const float scale = -lr * shrink * (rows > columns ? sqrtf((float)rows / columns) : 1);
     for (int i = 0; i < r; i++)
         for (int j = 0; j < r; j += VL) st(s + (long)i * r + j, ld(power + (long)(j / PANEL) * r * PANEL + i * PANEL + j % PANEL) * scale);
-    ISA(right)(w->right, wide ? w->x : s, wide ? c : r, r, wide ? c : r);
-    ISA(product)(rows, columns, r, ISA(left)(NULL, wide ? s : w->x, r, rows, r), w->right, (long)r * PANEL, p, columns, 1);
+    ISA(right)(w->right, wide ? w->x : s, wide ? c : r, r, wide ? c : r, r);
+    ISA(product)(rows, columns, r, ISA(left)(wide ? s : w->x, r), w->right, (long)r * PANEL, p, columns, 1);
 }
 
 static void ISA(adamw)(float *p, const float *g, float *m, float *v, long n, float lr, float beta1, float beta2, float eps,

@@ -62,6 +62,8 @@ class GrowConfig:
     """cpu, cuda, mps or auto"""
     kernels: str = "auto"
     """who computes training's gradients: c (our own, on CPUs), torch, or auto"""
+    products: str = "auto"
+    """what the C core multiplies: int16 (integers, on CPUs with AVX-512 VNNI), float32, or auto"""
     compile: str = "auto"
     """torch.compile on, off or auto, where torch computes"""
     attention: str = "auto"
@@ -95,6 +97,8 @@ class GrowConfig:
             raise UserError(f"attention is {self.attention!r}; expected plain, sdpa, flex or auto.")
         if self.kernels not in ("auto", "c", "torch"):
             raise UserError(f"kernels is {self.kernels!r}; expected c, torch or auto.")
+        if self.products not in ("auto", "int16", "float32"):
+            raise UserError(f"products is {self.products!r}; expected int16, float32 or auto.")
 
     @property
     def uses_world(self) -> bool:

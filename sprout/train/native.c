@@ -38,19 +38,20 @@ typedef struct {
 } Room;
 
 typedef void (*RowFunction)(const Shape *, const Weights *, Room *, const int64_t *, const int64_t *, const float *, float *);
-typedef void (*PackFunction)(float *, const float *, long, int, int);
-typedef struct { int unit; /* numbers in four bytes */ RowFunction row; PackFunction right, right_turned; } Set;
+typedef void (*Right)(float *, const float *, long, int, int, int);
+typedef void (*RightTurned)(float *, const float *, long, int, int);
+typedef struct { RowFunction row; Right right; RightTurned right_turned; } Set;
 
 #define BODY "../train/step.h"
 #include "../optim/sets.h"
 
 static const Set SETS[] = {
 #if defined(__x86_64__)
-    {2, row_bf16, right_bf16, right_turned_bf16},
-    {1, row_avx512, right_avx512, right_turned_avx512},
-    {1, row_avx2, right_avx2, right_turned_avx2},
+    {row_int16, integers_right_int16, integers_right_turned_int16},
+    {row_avx512, right_avx512, right_turned_avx512},
+    {row_avx2, right_avx2, right_turned_avx2},
 #endif
-    {1, row_plain, right_plain, right_turned_plain},
+    {row_plain, right_plain, right_turned_plain},
 };
 
 /* ---- memory ---- */
@@ -219,9 +220,7 @@ static void pack_some(const Work *k, int me) {
     if (at++ % p->threads == me) {
         set->right_turned(p->weights.head, k->matrices[1], C, C, s->V);
         /* Its gradient's logits are filled up to sixteens; so are the rows that they meet, with zeros. */
-        long panel = UP(s->V, 16) / set->unit * PANEL;
-        for (int j = 0; j < C; j += PANEL)
-            set->right(p->weights.head_back + j / PANEL * panel, k->matrices[1] + j, C, s->V, C - j < PANEL ? C - j : PANEL);
+        set->right(p->weights.head_back, k->matrices[1], C, s->V, C, UP(s->V, 16));
     }
     for (int l = 0; l < s->L; l++) {
         const float **m = k->matrices + 2 + 7 * l;
@@ -231,17 +230,17 @@ static void pack_some(const Work *k, int me) {
             memcpy(joined + (long)wide * C, m[1], sizeof(float) * narrow * C);
             memcpy(joined + (long)(wide + narrow) * C, m[2], sizeof(float) * narrow * C);
             set->right_turned(to->qkv, joined, C, C, s->J);
-            set->right(to->qkv_back, joined, C, s->J, C);
+            set->right(to->qkv_back, joined, C, s->J, C, s->J);
             set->right_turned(to->o, m[3], wide, wide, C);
-            set->right(to->o_back, m[3], wide, C, wide);
+            set->right(to->o_back, m[3], wide, C, wide, C);
         }
         if (at++ % p->threads == me) {
             memcpy(joined, m[4], sizeof(float) * F * C);
             memcpy(joined + (long)F * C, m[5], sizeof(float) * F * C);
             set->right_turned(to->gate_up, joined, C, C, 2 * F);
-            set->right(to->gate_up_back, joined, C, 2 * F, C);
+            set->right(to->gate_up_back, joined, C, 2 * F, C, 2 * F);
             set->right_turned(to->down, m[6], F, F, C);
-            set->right(to->down_back, m[6], F, C, F);
+            set->right(to->down_back, m[6], F, C, F, C);
         }
     }
 }
