@@ -278,7 +278,7 @@ def test_a_model_trained_by_the_core_is_the_one_that_torch_trains():
             mine.append(backward_step(gradients, some_batch(config, 4, 64, step % 3), 3))
             optimizer.step(1.0)
         losses.append(mine)
-    assert losses[0] == pytest.approx(losses[1], rel=2e-4) and losses[0] == pytest.approx(losses[2], rel=1e-3)
+    assert losses[0] == pytest.approx(losses[1], rel=2e-4) and losses[0] == pytest.approx(losses[2], rel=3e-3)
     assert losses[0][-1] < losses[0][0]
 
 

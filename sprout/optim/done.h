@@ -4,6 +4,7 @@
 #undef MR
 #undef NV
 #undef INTEGERS
+#undef UNIT
 #undef vec
 #undef ivec
 #undef ld

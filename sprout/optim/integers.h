@@ -1,10 +1,10 @@
-/* Products of 16-bit integers, which processors with VNNI compute at twice the rate of float32, and their sums exactly: each
- * part of a row of A, and of a column of B, is scaled to LONGEST and rounded. That rounds less than bfloat16 does where numbers
+/* Both sides of products of 16-bit integers, which processors with VNNI compute at twice the rate of float32, and their sums
+ * exactly: each part of a row of A, and each column of B, is scaled to LONGEST and rounded. That rounds less than bfloat16 does where numbers
  * are about as large as their neighbours (a ten-thousandth of what is usual among them, not some thousandths of each one), and no
  * sum leaves 32 bits: none is larger than the product of the lengths (Cauchy and Schwarz). Integers for training: arXiv 1802.00930.
  *
  * Two integers whose products are added up next, numbers 2t and 2t + 1 of the sum, lie in the place of a float; beyond that both
- * sides lie as products.h has them. B's scales, of each part those of all columns, are behind its panels. */
+ * sides lie as those of float32 do. B's scales are behind its panels. */
 #define LONGEST 32767.0f
 
 /* What brings vectors of these squared lengths to LONGEST, and what brings them back; nothing has no length and stays. */
@@ -14,39 +14,30 @@ static inline vec ISA(scaled)(vec squares, vec *back) {
     return (vec)_mm512_maskz_div_ps(_mm512_cmp_ps_mask(length, _mm512_setzero_ps(), _CMP_NEQ_UQ), _mm512_set1_ps(LONGEST), length);
 }
 
-static inline __m512i ISA(integers)(const float *x, vec by) { return _mm512_cvtps_epi32((__m512)(ld(x) * by)); }
+static inline __m512i ISA(rounded)(const float *x, vec by) { return _mm512_cvtps_epi32((__m512)(ld(x) * by)); }
 
 /* Sixteen pairs, of a row and the next one. */
 static inline __m512i ISA(pairs)(const float *x, const float *next, vec by) {
-    const __m512i second = next ? _mm512_slli_epi32(ISA(integers)(next, by), 16) : _mm512_setzero_si512();
-    return _mm512_mask_blend_epi16(0xAAAAAAAA, ISA(integers)(x, by), second);
-}
-
-/* C (M x N) = A B or C += A B. */
-static __attribute__((noinline)) void ISA(product_of_integers)(int M, int N, int K, Left a, const float *b, float *c, long ldc, int add) {
-    const int deep = CUT(K), columns = UP(N, PANEL);
-    const long panel = (long)(K + 1) / 2 * PANEL;
-    const float *scales = b + panel * (columns / PANEL);
-    for (int k = 0; k < K; k += deep, a.p += deep / 2 * a.cs, a.scale += M, b += (long)deep / 2 * PANEL, scales += columns)
-        ISA(slice)(M, N, ((K - k < deep ? K - k : deep) + 1) / 2, a, b, panel, c, ldc, add || k, scales);
+    const __m512i second = next ? _mm512_slli_epi32(ISA(rounded)(next, by), 16) : _mm512_setzero_si512();
+    return _mm512_mask_blend_epi16(0xAAAAAAAA, ISA(rounded)(x, by), second);
 }
 
 /* A row of k numbers, k in sixteens, to k / 2 pairs; what brings it back. */
-static inline float ISA(integers_row)(float *to, const float *x, int k) {
+static inline float ISA(rounded_row)(float *to, const float *x, int k) {
     vec squares = {0}, back;
     for (int j = 0; j < k; j += VL) squares += ld(x + j) * ld(x + j);
-    const vec by = ISA(scaled)((vec){0} + ISA(sum)(squares), &back);
-    for (int j = 0; j < k; j += VL) _mm256_storeu_si256((__m256i *)(to + j / 2), _mm512_cvtsepi32_epi16(ISA(integers)(x + j, by)));
+    const vec by = ISA(scaled)((vec){0} + _mm512_reduce_add_ps((__m512)squares), &back);
+    for (int j = 0; j < k; j += VL) _mm256_storeu_si256((__m256i *)(to + j / 2), _mm512_cvtsepi32_epi16(ISA(rounded)(x + j, by)));
     return back[0];
 }
 
 /* A = x (rows x k), k in sixteens. */
-static Left ISA(integers_left)(float *room, const float *x, long ld_, int rows, int k) {
+static Left ISA(left)(float *room, const float *x, long ld_, int rows, int k) {
     const int deep = CUT(k);
     float *scale = room + (long)rows * (k / 2);
     for (int i = 0; i < rows; i++)
         for (int from = 0; from < k; from += deep)
-            scale[from / deep * rows + i] = ISA(integers_row)(room + ((long)i * k + from) / 2, x + i * ld_ + from, k - from < deep ? k - from : deep);
+            scale[from / deep * rows + i] = ISA(rounded_row)(room + ((long)i * k + from) / 2, x + i * ld_ + from, k - from < deep ? k - from : deep);
     return (Left){room, MR * (k / 2), k / 2, 1, scale};
 }
 
@@ -62,7 +53,7 @@ static Left ISA(integers_left)(float *room, const float *x, long ld_, int rows, 
     for (int v = 0; v < columns; v++) by[v] = ISA(scaled)(by[v], back + v);
 
 /* A = x^T of x (k x n), whose rows are there up to a multiple of sixteen. */
-static Left ISA(integers_left_turned)(float *room, const float *x, long ld_, int k, int n) {
+static Left ISA(left_turned)(float *room, const float *x, long ld_, int k, int n) {
     const int deep = CUT(k), pairs = (k + 1) / 2;
     float *scale = room + (long)UP(n, MR) * pairs;
     for (int from = 0; from < k; from += deep)
@@ -82,36 +73,39 @@ static Left ISA(integers_left_turned)(float *room, const float *x, long ld_, int
 
 /* B(k, n) = x[k][n], n in sixteens, in panels of `whole` rows; of the last panel, what is missing of its columns is 0, what is
  * missing of its rows is left as it is. */
-static void ISA(integers_right)(float *to, const float *x, long ld_, int k, int n, int whole) {
-    const int deep = CUT(whole);
-    const long panel = (long)(whole + 1) / 2 * PANEL;
-    float *scale = to + panel * (UP(n, PANEL) / PANEL);
-    for (int from = 0; from < k; from += deep, scale += UP(n, PANEL))
-        for (int first = 0; first < n; first += PANEL) {
-            const int end = from + deep < k ? from + deep : k, columns = n - first < PANEL ? (n - first) / VL : PANEL / VL;
-            COLUMNS(PANEL / VL)
-            memcpy(scale + first, back, columns * VL * sizeof(float));
-            for (int t = from; t < end; t += 2)
-                for (int v = 0; v < PANEL / VL; v++)
-                    _mm512_storeu_si512(to + first / PANEL * panel + (long)t / 2 * PANEL + v * VL,
-                        v >= columns ? _mm512_setzero_si512() : ISA(pairs)(x + t * ld_ + first + v * VL, t + 1 < end ? x + (t + 1) * ld_ + first + v * VL : NULL, by[v]));
-        }
+static Right ISA(right)(float *to, const float *x, long ld_, int k, int n, int whole) {
+    const Right b = ISA(packed)(to, whole, n);
+    for (int first = 0, from = 0, end = k; first < n; first += PANEL, to += b.panel) {
+        const int columns = n - first < PANEL ? (n - first) / VL : PANEL / VL;
+        COLUMNS(PANEL / VL)
+        memcpy((float *)b.scale + first, back, columns * VL * sizeof(float));
+        for (int t = 0; t < k; t += 2)
+            for (int v = 0; v < PANEL / VL; v++)
+                _mm512_storeu_si512(to + (long)t / 2 * PANEL + v * VL,
+                    v >= columns ? _mm512_setzero_si512() : ISA(pairs)(x + t * ld_ + first + v * VL, t + 1 < k ? x + (t + 1) * ld_ + first + v * VL : NULL, by[v]));
+    }
+    return b;
 }
 
-/* B(k, n) = x[n][k], k in sixteens, in panels. */
-static void ISA(integers_right_turned)(float *to, const float *x, long ld_, int k, int n) {
-    const int deep = CUT(k);
-    const long panel = (long)k / 2 * PANEL;
-    float *scale = to + panel * (UP(n, PANEL) / PANEL), line[DEEP / 2];
-    for (int from = 0; from < k; from += deep, scale += UP(n, PANEL))
-        for (int i = 0; i < UP(n, PANEL); i++) {
-            const int some = (k - from < deep ? k - from : deep);
-            float *at = to + i / PANEL * panel + (long)from / 2 * PANEL + i % PANEL;
-            scale[i] = 0;
-            if (i < n) scale[i] = ISA(integers_row)(line, x + i * ld_ + from, some);
-            for (int t = 0; t < some / 2; t++)
-                if (i < n) memcpy(at + t * PANEL, line + t, sizeof(float)); /* as it is, whatever number that would be */
-                else at[t * PANEL] = 0;
+/* B(k, n) = x[n][k], k in sixteens, in panels; sixteen k at a time, so that what is written stays near. */
+static Right ISA(right_turned)(float *to, const float *x, long ld_, int k, int n) {
+    const Right b = ISA(packed)(to, k, n);
+    float *scale = (float *)b.scale;
+    for (int first = 0; first < n; first += PANEL, to += b.panel) {
+        vec by[PANEL];
+        for (int i = 0; i < PANEL; i++) {
+            vec squares = {0}, back;
+            for (int j = 0; first + i < n && j < k; j += VL) squares += ld(x + (first + i) * ld_ + j) * ld(x + (first + i) * ld_ + j);
+            by[i] = ISA(scaled)((vec){0} + _mm512_reduce_add_ps((__m512)squares), &back);
+            scale[first + i] = back[0];
         }
+        for (int j = 0; j < k; j += VL)
+            for (int i = 0; i < PANEL; i++) {
+                float eight[VL / 2] = {0};
+                if (first + i < n) _mm256_storeu_si256((__m256i *)eight, _mm512_cvtsepi32_epi16(ISA(rounded)(x + (first + i) * ld_ + j, by[i])));
+                for (int t = 0; t < VL / 2; t++) memcpy(to + (j / 2 + t) * PANEL + i, eight + t, sizeof(float)); /* whatever number that would be */
+            }
+    }
+    return b;
 }
 #undef COLUMNS

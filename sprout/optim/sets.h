@@ -16,9 +16,10 @@
 #define DEEP 512 /* the longest sum of a product that is not cut */
 #define PARTS(k) (((k) + DEEP - 1) / DEEP)
 #define CUT(k) UP(UP(k, PARTS(k)) / PARTS(k), 16) /* how long its parts are */
-/* The left side of a product, in tiles of MR rows: A(i, k) = p[i / MR * tile + i % MR * rs + k * cs]. Where it is of integers,
- * there is a scale for each row, of each part. */
+/* The left side of a product, in tiles of MR rows: A(i, k) = p[i / MR * tile + i % MR * rs + k * cs], and the right one, in
+ * panels. Integers have a scale for each row of A, of each part, and for each column of B. */
 typedef struct { const float *p; long tile, rs, cs; const float *scale; } Left;
+typedef struct { const float *p; long panel; const float *scale; } Right;
 
 #if defined(__x86_64__)
 #if defined(__clang__)

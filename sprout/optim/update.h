@@ -83,8 +83,8 @@ static void ISA(muon)(float *p, const float *g, float *m, int rows, int columns,
     const float scale = -lr * shrink * (rows > columns ? sqrtf((float)rows / columns) : 1);
     for (int i = 0; i < r; i++)
         for (int j = 0; j < r; j += VL) st(s + (long)i * r + j, ld(power + (long)(j / PANEL) * r * PANEL + i * PANEL + j % PANEL) * scale);
-    ISA(right)(w->right, wide ? w->x : s, wide ? c : r, r, wide ? c : r, r);
-    ISA(product)(rows, columns, r, ISA(left)(wide ? s : w->x, r), w->right, (long)r * PANEL, p, columns, 1);
+    const Right right = ISA(right)(w->right, wide ? w->x : s, wide ? c : r, r, wide ? c : r, r);
+    ISA(product)(rows, columns, r, ISA(left)(NULL, wide ? s : w->x, r, rows, r), right, p, columns, 1);
 }
 
 static void ISA(adamw)(float *p, const float *g, float *m, float *v, long n, float lr, float beta1, float beta2, float eps,

@@ -38,16 +38,15 @@ typedef struct {
 } Room;
 
 typedef void (*RowFunction)(const Shape *, const Weights *, Room *, const int64_t *, const int64_t *, const float *, float *);
-typedef void (*Right)(float *, const float *, long, int, int, int);
-typedef void (*RightTurned)(float *, const float *, long, int, int);
-typedef struct { RowFunction row; Right right; RightTurned right_turned; } Set;
 
 #define BODY "../train/step.h"
 #include "../optim/sets.h"
 
+typedef struct { RowFunction row; Right (*right)(float *, const float *, long, int, int, int), (*right_turned)(float *, const float *, long, int, int); } Set;
+
 static const Set SETS[] = {
 #if defined(__x86_64__)
-    {row_int16, integers_right_int16, integers_right_turned_int16},
+    {row_int16, right_int16, right_turned_int16},
     {row_avx512, right_avx512, right_turned_avx512},
     {row_avx2, right_avx2, right_turned_avx2},
 #endif

@@ -41,15 +41,14 @@ static inline void ISA(turn)(float *x, const float *cos, const float *sin, int D
 static __attribute__((noinline)) void ISA(attend)(const Shape *s, Room *w, int T, const float *qkv, float *mixed, float *sums) {
     const int D = s->D, J = s->J, wide = s->H * D;
     const float scale = 1 / sqrtf(D);
-    const long key_panel = (long)D * PANEL, value_panel = (long)w->T * PANEL;
     for (int g = 0; g < s->K; g++) {
-        ISA(right_turned)(w->keys_turned, qkv + wide + g * D, J, D, T);
-        ISA(right)(w->values, qkv + wide + (s->K + g) * D, J, T, D, w->T); /* of all T rows, so that a product may begin at any */
+        const Right keys = ISA(right_turned)(w->keys_turned, qkv + wide + g * D, J, D, T);
+        const Right values = ISA(right)(w->values, qkv + wide + (s->K + g) * D, J, T, D, w->T); /* of all T rows, so that a product may begin at any */
         for (int h = g * (s->H / s->K); h < (g + 1) * (s->H / s->K); h++)
             for (int a = 0; a < T; a += BLOCK) {
                 int e = a + BLOCK < T ? a + BLOCK : T, low = w->start[a] / PANEL * PANEL, n = e - low;
-                Left q = ISA(left)(qkv + (long)a * J + h * D, J);
-                ISA(product)(e - a, n, D, q, w->keys_turned + low / PANEL * key_panel, key_panel, w->scores, w->apart, 0);
+                Left q = ISA(left)(w->left, qkv + (long)a * J + h * D, J, e - a, D);
+                ISA(product)(e - a, n, D, q, ISA(from_column)(keys, low), w->scores, w->apart, 0);
                 for (int t = a; t < e; t++) {
                     float *row = w->scores + (long)(t - a) * w->apart;
                     int from = w->start[t] - low, to = t + 1 - low;
@@ -68,8 +67,8 @@ static __attribute__((noinline)) void ISA(attend)(const Shape *s, Room *w, int T
                     float share = 1 / total;
                     for (j = from; j < to; j++) row[j] *= share;
                 }
-                Left p = ISA(left)(w->scores, w->apart);
-                ISA(product)(e - a, D, n, p, w->values + (long)low * PANEL, value_panel, mixed + (long)a * wide + h * D, wide, 0);
+                Left p = ISA(left)(w->left, w->scores, w->apart, e - a, (n + 15) / 16 * 16);
+                ISA(product)(e - a, D, n, p, ISA(from_row)(values, low), mixed + (long)a * wide + h * D, wide, 0);
             }
     }
 }
@@ -79,21 +78,20 @@ static __attribute__((noinline)) void ISA(attend_back)(const Shape *s, Room *w, 
                              const float *dmixed, float *dqkv) {
     const int D = s->D, J = s->J, wide = s->H * D, full = (T + 15) / 16 * 16;
     const float scale = 1 / sqrtf(D);
-    const long key_panel = (long)D * PANEL, row_panel = (long)w->T * PANEL;
     memset(dqkv, 0, sizeof(float) * full * J);
     for (int g = 0; g < s->K; g++) {
         const int k_at = wide + g * D, v_at = wide + (s->K + g) * D;
-        ISA(right_turned)(w->keys_turned, qkv + k_at, J, D, T);
-        ISA(right_turned)(w->values_turned, qkv + v_at, J, D, T);
-        ISA(right)(w->keys, qkv + k_at, J, T, D, w->T);
+        const Right keys_turned = ISA(right_turned)(w->keys_turned, qkv + k_at, J, D, T);
+        const Right values_turned = ISA(right_turned)(w->values_turned, qkv + v_at, J, D, T);
+        const Right keys = ISA(right)(w->keys, qkv + k_at, J, T, D, w->T);
         for (int h = g * (s->H / s->K); h < (g + 1) * (s->H / s->K); h++)
             for (int a = 0; a < T; a += BLOCK) {
                 int e = a + BLOCK < T ? a + BLOCK : T, low = w->start[a] / PANEL * PANEL, n = e - low, m = e - a;
                 const float *q = qkv + (long)a * J + h * D, *d = dmixed + (long)a * wide + h * D;
-                Left ql = ISA(left)(q, J);
-                ISA(product)(m, n, D, ql, w->keys_turned + low / PANEL * key_panel, key_panel, w->scores, w->apart, 0);
-                Left dl = ISA(left)(d, wide);
-                ISA(product)(m, n, D, dl, w->values_turned + low / PANEL * key_panel, key_panel, w->dscores, w->apart, 0);
+                Left ql = ISA(left)(w->left, q, J, m, D);
+                ISA(product)(m, n, D, ql, ISA(from_column)(keys_turned, low), w->scores, w->apart, 0);
+                Left dl = ISA(left)(w->left, d, wide, m, D);
+                ISA(product)(m, n, D, dl, ISA(from_column)(values_turned, low), w->dscores, w->apart, 0);
                 for (int t = a; t < e; t++) {
                     float *p = w->scores + (long)(t - a) * w->apart, *dp = w->dscores + (long)(t - a) * w->apart;
                     const float *o = mixed + (long)t * wide + h * D, *dout = dmixed + (long)t * wide + h * D;
@@ -113,36 +111,25 @@ static __attribute__((noinline)) void ISA(attend_back)(const Shape *s, Room *w, 
                     }
                     for (j = to; j < (n + 15) / 16 * 16; j++) p[j] = dp[j] = 0;
                 }
-                Left dsl = ISA(left)(w->dscores, w->apart);
-                ISA(product)(m, D, n, dsl, w->keys + (long)low * PANEL, row_panel, dqkv + (long)a * J + h * D, J, 0);
+                Left dsl = ISA(left)(w->left, w->dscores, w->apart, m, (n + 15) / 16 * 16);
+                ISA(product)(m, D, n, dsl, ISA(from_row)(keys, low), dqkv + (long)a * J + h * D, J, 0);
                 Left turned = ISA(left_turned)(w->left, w->dscores, w->apart, m, n);
-                ISA(right)(w->block, q, J, m, D, m);
-                ISA(product)(n, D, m, turned, w->block, (long)m * PANEL, dqkv + (long)low * J + k_at, J, 1);
+                ISA(product)(n, D, m, turned, ISA(right)(w->block, q, J, m, D, m), dqkv + (long)low * J + k_at, J, 1);
                 turned = ISA(left_turned)(w->left, w->scores, w->apart, m, n);
-                ISA(right)(w->block, d, wide, m, D, m);
-                ISA(product)(n, D, m, turned, w->block, (long)m * PANEL, dqkv + (long)low * J + v_at, J, 1);
+                ISA(product)(n, D, m, turned, ISA(right)(w->block, d, wide, m, D, m), dqkv + (long)low * J + v_at, J, 1);
             }
     }
 }
 
 /* y (rows x n) (+)= x (rows x k) by a packed matrix. */
 static __attribute__((noinline)) void ISA(times)(Room *w, float *y, const float *x, int rows, int k, int n, const float *packed, int add) {
-#if INTEGERS
-    ISA(product_of_integers)(rows, n, k, ISA(integers_left)(w->left, x, k, rows, k), packed, y, n, add);
-#else
-    ISA(product)(rows, n, k, ISA(left)(x, k), packed, (long)k * PANEL, y, n, add);
-#endif
+    ISA(product)(rows, n, k, ISA(left)(w->left, x, k, rows, k), ISA(packed)(packed, k, n), y, n, add);
 }
 
 /* The gradient of a matrix (n x k): dw += dy^T x for dy (rows x n, `ldy` apart), x (rows x k). */
 static __attribute__((noinline)) void ISA(weigh)(Room *w, float *dw, const float *dy, long ldy, const float *x, int rows, int n, int k) {
-#if INTEGERS
-    ISA(integers_right)(w->right, x, k, rows, k, rows);
-    ISA(product_of_integers)(n, k, rows, ISA(integers_left_turned)(w->left, dy, ldy, rows, n), w->right, dw, k, 1);
-#else
-    ISA(right)(w->right, x, k, rows, k, rows);
-    ISA(product)(n, k, rows, ISA(left_turned)(w->left, dy, ldy, rows, n), w->right, (long)rows * PANEL, dw, k, 1);
-#endif
+    const Right right = ISA(right)(w->right, x, k, rows, k, rows);
+    ISA(product)(n, k, rows, ISA(left_turned)(w->left, dy, ldy, rows, n), right, dw, k, 1);
 }
 
 /* Layer l from its stream x[l], to the stream after it, `next`, or without it where only what lies between is wanted. */
