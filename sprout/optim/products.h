@@ -38,7 +38,7 @@ static inline vec ISA(exp)(vec x) {
 /* ---- products: C (M x N) = A B or C += A B; B lies in panels of 64 columns, k rows each. ---- */
 
 #if INTEGERS
-#define UNIT(k) (((k) + 1) / 2)
+#define UNIT(k) (UP(k, 32) / 2)
 #else
 #define UNIT(k) (k)
 #endif

@@ -15,7 +15,7 @@
 #define PANEL 64 /* columns of a packed matrix that lie together */
 #define DEEP 512 /* the longest sum of a product that is not cut */
 #define PARTS(k) (((k) + DEEP - 1) / DEEP)
-#define CUT(k) UP(UP(k, PARTS(k)) / PARTS(k), 16) /* how long its parts are */
+#define CUT(k) UP(UP(k, PARTS(k)) / PARTS(k), 32) /* how long its parts are */
 /* The left side of a product, in tiles of MR rows: A(i, k) = p[i / MR * tile + i % MR * rs + k * cs], and the right one, in
  * panels. Integers have a scale for each row of A, of each part, and for each column of B. */
 typedef struct { const float *p; long tile, rs, cs; const float *scale; } Left;

@@ -218,8 +218,8 @@ static void pack_some(const Work *k, int me) {
     int at = 0;
     if (at++ % p->threads == me) {
         set->right_turned(p->weights.head, k->matrices[1], C, C, s->V);
-        /* Its gradient's logits are filled up to sixteens; so are the rows that they meet, with zeros. */
-        set->right(p->weights.head_back, k->matrices[1], C, s->V, C, UP(s->V, 16));
+        /* Its gradient's logits are filled up to thirty-twos; so are the rows that they meet, with zeros. */
+        set->right(p->weights.head_back, k->matrices[1], C, s->V, C, UP(s->V, 32));
     }
     for (int l = 0; l < s->L; l++) {
         const float **m = k->matrices + 2 + 7 * l;
@@ -285,6 +285,7 @@ static PyObject *step_new(PyObject *self, PyObject *args) {
         return PyErr_SetString(PyExc_ValueError, "a shape that the C core can't do: width and hidden in sixteens, head size in thirty-twos"), NULL;
     int set = set_named(name);
     if (set < 0) return NULL;
+    if (!strcmp(name, "int16") && (s.C % 32 || s.F % 32)) return PyErr_SetString(PyExc_ValueError, "int16: expected width and hidden in thirty-twos"), NULL;
     Step *p = build(s, SETS + set, threads);
     if (!p) return PyErr_NoMemory();
     PyObject *capsule = PyCapsule_New(p, NAME, forget);

@@ -40,7 +40,8 @@ class CoreGradients:
                 f"{', and its head is the embedding' if model.head is None else ''}. Take torch."
             )
         self.model, self.threads = model, min(compute.threads, 256)
-        self.set = instruction_set(compute.products)
+        pairs = c.width % 32 == c.hidden % 32 == 0  # as the integers lie; no model of the dial's has others
+        self.set = instruction_set(compute.products if pairs else "float32")
         self.parameters: list[nn.Parameter] = [model.embed, model.head]
         self.parameters += [getattr(block, name) for block in model.blocks for name in MATRICES]
         self.sizes = [p.numel() for p in self.parameters]

@@ -62,12 +62,12 @@ static __attribute__((noinline)) void ISA(attend)(const Shape *s, Room *w, int T
                     }
                     for (; j < to; j++) total += row[j] = expf((row[j] - top) * scale);
                     total += ISA(sum)(totals);
-                    for (j = to; j < (n + 15) / 16 * 16; j++) row[j] = 0;
+                    for (j = to; j < UP(n, 32); j++) row[j] = 0;
                     sums[h * w->T + t] = top * scale + logf(total);
                     float share = 1 / total;
                     for (j = from; j < to; j++) row[j] *= share;
                 }
-                Left p = ISA(left)(w->left, w->scores, w->apart, e - a, (n + 15) / 16 * 16);
+                Left p = ISA(left)(w->left, w->scores, w->apart, e - a, UP(n, 32));
                 ISA(product)(e - a, D, n, p, ISA(from_row)(values, low), mixed + (long)a * wide + h * D, wide, 0);
             }
     }
@@ -76,7 +76,7 @@ static __attribute__((noinline)) void ISA(attend)(const Shape *s, Room *w, int T
 /* The way back: dmixed (T, H D) -> dqkv (T, J). */
 static __attribute__((noinline)) void ISA(attend_back)(const Shape *s, Room *w, int T, const float *qkv, const float *mixed, const float *sums,
                              const float *dmixed, float *dqkv) {
-    const int D = s->D, J = s->J, wide = s->H * D, full = (T + 15) / 16 * 16;
+    const int D = s->D, J = s->J, wide = s->H * D, full = UP(T, 16);
     const float scale = 1 / sqrtf(D);
     memset(dqkv, 0, sizeof(float) * full * J);
     for (int g = 0; g < s->K; g++) {
@@ -109,9 +109,9 @@ static __attribute__((noinline)) void ISA(attend_back)(const Shape *s, Room *w, 
                         p[j] = expf(p[j] * scale - minus);
                         dp[j] = p[j] * (dp[j] - delta) * scale;
                     }
-                    for (j = to; j < (n + 15) / 16 * 16; j++) p[j] = dp[j] = 0;
+                    for (j = to; j < UP(n, 32); j++) p[j] = dp[j] = 0;
                 }
-                Left dsl = ISA(left)(w->left, w->dscores, w->apart, m, (n + 15) / 16 * 16);
+                Left dsl = ISA(left)(w->left, w->dscores, w->apart, m, UP(n, 32));
                 ISA(product)(m, D, n, dsl, ISA(from_row)(keys, low), dqkv + (long)a * J + h * D, J, 0);
                 Left turned = ISA(left_turned)(w->left, w->dscores, w->apart, m, n);
                 ISA(product)(n, D, m, turned, ISA(right)(w->block, q, J, m, D, m), dqkv + (long)low * J + k_at, J, 1);
@@ -164,7 +164,7 @@ static __attribute__((noinline)) void ISA(layer)(const Shape *s, const Weights *
 
 static void ISA(row)(const Shape *s, const Weights *weights, Room *w, const int64_t *ids, const int64_t *targets,
                      const float *scales, float *nats) {
-    const int C = s->C, D = s->D, J = s->J, F = s->F, V = s->V, VR = (V + 15) / 16 * 16, heads = s->H + s->K, wide = s->H * D;
+    const int C = s->C, D = s->D, J = s->J, F = s->F, V = s->V, VR = UP(V, 32), heads = s->H + s->K, wide = s->H * D;
     int T = w->T;
     while (T && targets[T - 1] < 0) T--; /* nobody sees what comes after the last target */
     for (int t = T; t < w->T; t++) nats[t] = 0;
