@@ -37,7 +37,7 @@ def test_the_core_takes_what_was_counted(layers: int, width: int, heads: int, gr
                                          context: int, threads: int, again: bool) -> None:  # fmt: skip
     shape = GPTConfig(words, context, layers, 16 * width, heads * groups, heads, head, 16 * hidden)
     step = native._native.step(
-        native._native.sets()[0], threads, layers, shape.width, shape.heads, shape.kv_heads, head, shape.hidden, words, context, again,
+        native._native.sets()[-1], threads, layers, shape.width, shape.heads, shape.kv_heads, head, shape.hidden, words, context, again,
         1e-6, 3.0,
     )  # fmt: skip
     counted, taken = core_bytes(shape, threads, context, again), native._native.bytes(step)

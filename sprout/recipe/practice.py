@@ -111,10 +111,11 @@ def run_reinforce(s: Session) -> None:
     optim = OptimConfig(d.matrix_lr * 0.35, d.embed_lr * 0.14, d.head_lr * 0.35, 0.0, dtype=s.compute.dtype, kernels=s.compute.kernels)
     config = ReinforceConfig(s.plan.reinforce, 24, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
     samples = Samples(s, "reinforce") if s.watched else None
+    # In float32, which the C core is; by torch nothing is compiled, since lengths differ.
     log = reinforce(
         s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say,
         rehearsal(s, s.plan.reinforce), s.journal, samples.now_and_then if samples else None,
-        make_gradients(s.model, replace(s.compute, dtype=torch.float32, compile=False)),  # lengths differ: nothing to compile
+        s.gradients if s.compute.kernels == "c" else make_gradients(s.model, replace(s.compute, dtype=torch.float32, compile=False)),
     )  # fmt: skip
     if samples:
         samples.take(s.plan.reinforce)
