@@ -44,6 +44,7 @@ from sprout.recipe import (
     make_plan,
     make_tokenizer,
     read_local,
+    reinforce_bytes,
     run_reinforce,
     run_stage,
 )
@@ -140,6 +141,9 @@ def open_session(config: GrowConfig, compute: Compute, say: Say) -> Session:
         free //= place.local_size
     recompute, line = fitting(shape, compute, rows, config.recompute, free, planning)
     say(line)
+    if config.rl_steps and (config.uses_world or config.tasks):
+        most = reinforce_bytes(shape, compute, rows, recompute)
+        say(f"reinforcement takes at most about {most / 1e9:.2f} GB{': it may not fit' if free is not None and most > free else ''}")
     world = build_world(config.world)
     kept: list[Begun] = []
 

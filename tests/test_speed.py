@@ -22,6 +22,8 @@ import torch
 from sprout.bench.contenders import CONTENDERS, Absent, made_up
 from sprout.bench.plain import PlainGPT
 from sprout.bench.training import SIZES
+from sprout.common.compute import decide
+from sprout.common.errors import UserError
 from sprout.model import GPT
 from sprout.model.dial import shape_of
 
@@ -62,14 +64,16 @@ def guard(name: str, measured: Callable[[], float]) -> None:
     assert now >= ALLOWED * stored[name], f"{name} is {now:.2f} times as fast as the baseline, {stored[name]} is stored; see the top of this file"
 
 
-def test_a_training_step() -> None:
+@pytest.mark.parametrize("products", ["float32", "int16"])
+def test_a_training_step(products: str) -> None:
     """Forward, backward and the optimizer, at 1M parameters, by the C core."""
     try:
-        mine, plain = CONTENDERS["Sprout"](SIZES["1M"]), CONTENDERS["plain PyTorch"](SIZES["1M"])
-    except Absent as why:
+        decide("cpu", kernels="c", threads=1, products=products)
+        mine, plain = CONTENDERS["Sprout, float32" if products == "float32" else "Sprout"](SIZES["1M"]), CONTENDERS["plain PyTorch"](SIZES["1M"])
+    except (Absent, UserError) as why:
         pytest.skip(str(why))
     ids, targets = made_up(SIZES["1M"], 16)
-    guard("training", lambda: ratio(lambda: mine.step(ids, targets, 0.1), lambda: plain.step(ids, targets, 0.1), turns=5))
+    guard(f"training, {products}", lambda: ratio(lambda: mine.step(ids, targets, 0.1), lambda: plain.step(ids, targets, 0.1), turns=5))
 
 
 def test_writing_a_reply(tokenizer) -> None:

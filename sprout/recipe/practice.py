@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from sprout.common.compute import Compute
 from sprout.common.hashing import stable_hash
 from sprout.data import (
     batch_rows,
@@ -19,6 +20,8 @@ from sprout.data import (
 )
 from sprout.engine import Engine, Prompt, Sampling, generate_shared
 from sprout.evals import evaluate_skills, problems_for
+from sprout.model import GPTConfig
+from sprout.model.count import cache_bytes_per_token, parameters
 from sprout.optim import OptimConfig
 from sprout.optim import world as processes
 from sprout.recipe.config import Session
@@ -29,8 +32,18 @@ from sprout.recipe.stages import check_problem, checkpoint_folder, done, finish,
 from sprout.rl import ReinforceConfig, reinforce
 from sprout.train import make_gradients
 from sprout.train.loop import backward_step
+from sprout.train.memory import training_bytes
 from sprout.world import Problem
 from sprout.world.skills import SKILLS
+
+GROUPS, REPLIES = 24, 8  # problems of a step, and tries at each
+
+
+def reinforce_bytes(shape: GPTConfig, compute: Compute, rows: int, recompute: bool = False) -> int:
+    """The most memory that reinforcement takes at a time, were every reply to fill its context: what training takes, the
+    weights of the beginning (kept, and as a model), those of two engines, of which one is being made ready, and the cache."""
+    weights, cache = 4 * parameters(shape), GROUPS * REPLIES * shape.context * cache_bytes_per_token(shape)
+    return training_bytes(shape, compute, rows, recompute) + 5 * weights + cache
 
 
 def where_tries_differ(s: Session, engine: Engine, problems: int = 16, tries: int = 8) -> list[str]:
@@ -109,7 +122,7 @@ def run_reinforce(s: Session) -> None:
     before = held_out_scores()
     d = s.dial
     optim = OptimConfig(d.matrix_lr * 0.35, d.embed_lr * 0.14, d.head_lr * 0.35, 0.0, dtype=s.compute.dtype, kernels=s.compute.kernels)
-    config = ReinforceConfig(s.plan.reinforce, 24, 8, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
+    config = ReinforceConfig(s.plan.reinforce, GROUPS, REPLIES, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
     samples = Samples(s, "reinforce") if s.watched else None
     # In float32, which the C core is; by torch nothing is compiled, since lengths differ.
     log = reinforce(
