@@ -34,7 +34,7 @@ def shapes(draw: st.DrawFn) -> GPTConfig:
     )  # fmt: skip
 
 
-@pytest.fixture(params=["avx512", "avx2", "plain"])
+@pytest.fixture(params=["int16", "avx512", "avx2", "plain"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each kind of vectors that this processor has."""
     monkeypatch.setenv(native.SWITCH, request.param)
@@ -46,8 +46,9 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 def close(got: Tensor, want: Tensor) -> bool:
-    """Within float32's rounding of the largest score."""
-    return bool((got - want).abs().max() <= 2e-4 * max(1.0, float(want.abs().max())))
+    """Within float32's rounding of the largest score; ten times that where 16 bits are what is multiplied."""
+    most = 2e-3 if os.environ[native.SWITCH] == "int16" else 2e-4
+    return bool((got - want).abs().max() <= most * max(1.0, float(want.abs().max())))
 
 
 @torch.inference_mode()
@@ -101,30 +102,15 @@ def test_a_row_is_the_same_to_the_last_bit_in_any_company(kind: str) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("half", [False, True])
-def test_any_number_of_rows_gives_a_row_the_same_bits(kind: str, half: bool) -> None:
+def test_any_number_of_rows_gives_a_row_the_same_bits(kind: str) -> None:
     """Few rows, and many in groups and blocks of every size; sums that are taken at once and in parts of two lengths."""
     config = GPTConfig(70, 4, 1, 152, 2, 1, 76, 301)
-    decoder, ids = Decoder(random_model(config), half), torch.randint(0, 70, (150, 1))
+    decoder, ids = Decoder(random_model(config)), torch.randint(0, 70, (150, 1))
     nothing = torch.zeros(150, dtype=torch.int64)
     alone = [decoder.step(ids[b : b + 1], KVCache.empty(config, 1), slice(0, 1), nothing[:1], nothing[:1]) for b in range(150)]
     for B in (*range(2, 40), 64, 70, 71, 72, 73, 128, 140, 150):
         together = decoder.step(ids[:B], KVCache.empty(config, B), slice(0, B), nothing[:B], nothing[:B])
         assert torch.equal(together, torch.cat(alone[:B])), B
-
-
-@torch.inference_mode()
-def test_half() -> None:
-    """Weights in bfloat16 give what the model gives whose matrices are rounded."""
-    model = random_model(GPTConfig(100, 24, 2, 36, 4, 2, 16, 50))
-    got, rounded = Decoder(model, half=True), random_model(model.config)
-    for name, p in rounded.named_parameters():
-        if name != "embed":
-            p.copy_(p.bfloat16().float())
-    ids = torch.randint(0, 100, (5, 24))
-    last = torch.full((5,), 23)
-    logits = got.step(ids, KVCache.empty(model.config, 5), slice(0, 5), torch.zeros(5, dtype=torch.int64), last)
-    assert close(logits, rounded.logits(rounded(ids))[:, -1])
 
 
 # ------------------------------------------------------------------------------------------------ choosing
@@ -157,7 +143,7 @@ def test_choices(kind: str) -> None:
 
 @pytest.mark.parametrize("asked", [Sampling(max_tokens=40), Sampling(1.0, max_tokens=40, seed=7), Sampling(0.9, 30, 0.9, 40, 3, min_p=0.01)])
 def test_replies_are_the_same_without_it(asked: Sampling, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a stretch, token by token, and in PyTorch; with a batch whose rows begin and end at different times."""
+    """At a stretch, token by token, and in PyTorch, if it is float32; with a batch whose rows begin and end at different times."""
     tokenizer = Tokenizer.train([WORDS] * 3, 300)
     model = random_model(shape(tokenizer))
 
@@ -170,6 +156,8 @@ def test_replies_are_the_same_without_it(asked: Sampling, kind: str, monkeypatch
     slow = Engine(model, tokenizer, max_batch=4, decoder=Slow).generate(prompts(9), several)
     assert [r.ids for r in fast] == [r.ids for r in slow] and [r.finish for r in fast] == [r.finish for r in slow]
     assert [r.logprobs for r in fast] == [r.logprobs for r in slow]  # the same to the last bit
+    if kind == "int16":  # near scores, of which one that is chosen differently changes what follows
+        return
     monkeypatch.setenv(native.SWITCH, "off")
     plain = Engine(model, tokenizer, max_batch=4).generate(prompts(9), several)
     assert [r.ids for r in fast] == [r.ids for r in plain] and [r.messages for r in fast] == [r.messages for r in plain]
@@ -223,10 +211,10 @@ def test_models_that_do_not_fit_are_refused() -> None:
     decoder = Decoder(random_model(GPTConfig(50, 20, 2, 16, 2, 1, 8, 24)))
     whole = [t.numpy() for t in (decoder.table, decoder.cos, decoder.sin, decoder.head)]
     layer = tuple(t.numpy() for t in (torch.zeros(32, 16), torch.zeros(16, 16), torch.zeros(48, 16), torch.zeros(16, 24)))
-    right = [2, 1, 8, 16, 24, 50, 20, 1e-6, 1.0, *whole, (layer, layer), False, ""]
+    right = [2, 1, 8, 16, 24, 50, 20, 1e-6, 1.0, *whole, (layer, layer), ""]
     native._native.Model(*right)
     wrong = [(0, 3), (0, 0), (1, -1), (1, 2), (2, 7), (2, 1 << 40), (3, 15), (5, 51), (6, 21), (9, whole[0].T), (13, (layer, layer[:3]))]
-    for place, value in [*wrong, (13, [layer]), (13, (None,)), (15, "abacus")]:
+    for place, value in [*wrong, (13, [layer]), (13, (None,)), (14, "abacus")]:
         with pytest.raises((ValueError, TypeError, BufferError)):
             native._native.Model(*[value if i == place else a for i, a in enumerate(right)])
     with pytest.raises(ValueError):
@@ -267,5 +255,6 @@ def test_the_switch() -> None:
     run = lambda value: subprocess.run(  # noqa: E731
         [sys.executable, "-c", code], env={**os.environ, native.SWITCH: value}, capture_output=True, text=True
     )
-    assert "=off None" in run("off").stdout and "C core" in run("").stdout
+    assert "=off None" in run("off").stdout and "float32 <" in run("plain").stdout
+    assert f"{'16 bits' if native._native.best == 'int16' else 'float32'} <" in run("").stdout
     assert "no abacus" in run("abacus").stderr
