@@ -255,6 +255,6 @@ def test_the_switch() -> None:
     run = lambda value: subprocess.run(  # noqa: E731
         [sys.executable, "-c", code], env={**os.environ, native.SWITCH: value}, capture_output=True, text=True
     )
-    assert "=off None" in run("off").stdout and "float32 <" in run("plain").stdout
-    assert f"{'16 bits' if native._native.best == 'int16' else 'float32'} <" in run("").stdout
+    assert "=off None" in run("off").stdout and "float32 <" in run("float32").stdout
+    assert f"{'16 bits' if native.integers() else 'float32'} <" in run("").stdout
     assert "no abacus" in run("abacus").stderr

@@ -59,8 +59,8 @@ static void model_free(PyObject *self) {
 }
 
 /* Model(heads, kv_heads, head_size, width, hidden, vocab_size, context, eps, gain, table, cos, sin, head, layers, kind):
- * the weights, made ready once; layers is a tuple of (qkv, o, gate_up, down). kind: 'int16', 'avx512', 'avx2', 'plain', or '' for
- * the best there is. table, cos and sin are kept, the others copied. */
+ * the weights, made ready once; layers is a tuple of (qkv, o, gate_up, down). kind: 'int16', 'avx512', 'avx2', 'plain', or
+ * 'float32' for the best but int16, or '' for the best there is. table, cos and sin are kept, the others copied. */
 static int model_init(PyObject *self, PyObject *arguments, PyObject *named) {
     Model *m = (Model *)self;
     PyObject *table, *cos, *sin, *head, *layers;

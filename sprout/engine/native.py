@@ -22,7 +22,8 @@ except ImportError as error:
 else:
     ABSENT = ""
 
-SWITCH = "SPROUT_NATIVE_DECODER"  # environment: 'off' leaves the steps to PyTorch; 'int16', 'avx512', 'avx2', 'plain' ask for a kind
+SWITCH = "SPROUT_NATIVE_DECODER"  # environment: 'off' leaves the steps to PyTorch; the best kind of products is
+# chosen, or 'int16', or with 'float32' the best of 'avx512', 'avx2', 'plain'
 
 
 def say() -> str:
@@ -32,8 +33,12 @@ def say() -> str:
     switch = os.environ.get(SWITCH, "")
     if switch == "off":
         return f"decoder: PyTorch, since {SWITCH}=off"
-    integers = (switch or _native.best) == "int16"
-    return f"decoder: the C core on a CPU, products {'of integers of 16 bits' if integers else 'in float32'}"
+    return f"decoder: the C core on a CPU, products {'of integers of 16 bits' if integers() else 'in float32'}"
+
+
+def integers() -> bool:
+    """Whether the C core multiplies integers of 16 bits."""
+    return _native is not None and (os.environ.get(SWITCH) or _native.best) == "int16"
 
 
 def core(decoder: Decoder) -> Any:

@@ -119,8 +119,9 @@ typedef struct {
 #define ODDS 1, 3, 5, 7
 #include "kernels.h"
 
-/* Those that this processor has, the best first. */
+/* Those that this processor has, the best first; '' is any of them, and 'float32' any but int16. */
 static const Kernels *kernels_named(const char *name) {
+    int any = !*name || !strcmp(name, "float32");
     static const Kernels plain = KERNELS("plain", plain, NULL);
 #if defined(__x86_64__)
     static const Kernels int16 = KERNELS("int16", int16, rounded_row_int16);
@@ -128,11 +129,11 @@ static const Kernels *kernels_named(const char *name) {
     int has_512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
     if (has_512 && __builtin_cpu_supports("avx512vnni") && (!*name || !strcmp(name, "int16"))) return &int16;
-    if (has_512 && (!*name || !strcmp(name, "avx512"))) return &avx512;
+    if (has_512 && (any || !strcmp(name, "avx512"))) return &avx512;
     int has_2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (has_2 && (!*name || !strcmp(name, "avx2"))) return &avx2;
+    if (has_2 && (any || !strcmp(name, "avx2"))) return &avx2;
 #endif
-    return !*name || !strcmp(name, "plain") ? &plain : NULL;
+    return any || !strcmp(name, "plain") ? &plain : NULL;
 }
 
 /* ---------------------------------------------------------------------------------------------- the step */
