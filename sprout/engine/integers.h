@@ -8,33 +8,23 @@
  * Channels 2t and 2t + 1 lie in the place of a float, a unit of the sum. The matrix rows' scales stand behind their panel. */
 #define LONGEST 32767.0f
 
-/* At most the next n of W numbers, then zeros. */
-static INLINE TARGET VECTOR NAME(next)(const float *x, long n) {
-    return (VECTOR)_mm512_maskz_loadu_ps((__mmask16)(n >= W ? 0xFFFF : n > 0 ? (1 << n) - 1 : 0), x);
-}
-
 /* x (n,) scaled and rounded, to units (ROOM(n),), with zeros behind them; what brings it back. A row of zeros stays so; what is
  * not finite, or too long for its length to be, comes back as no finite number. */
 static TARGET float NAME(rounded_row)(float *to, const float *x, long n) {
     VECTOR squares[4] = {{0}, {0}, {0}, {0}};
-    for (long i = 0; i < n; i += 4 * W)
-        UNROLL for (int j = 0; j < 4; j++) {
-            VECTOR v = NAME(next)(x + i + j * W, n - i - j * W);
-            squares[j] += v * v;
-        }
-    float length = sqrtf(NAME(total)((squares[0] + squares[1]) + (squares[2] + squares[3]))), by = length != 0 ? LONGEST / length : 0;
-    for (long i = 0; i < n; i += W) {
-        __m512i whole = _mm512_cvtps_epi32((__m512)(NAME(next)(x + i, n - i) * by));
-        _mm256_storeu_si256((__m256i *)(to + i / 2), _mm512_cvtsepi32_epi16(whole));
-    }
+    long whole = n / W * W, i = 0;
+    const VECTOR rest = (VECTOR)_mm512_maskz_loadu_ps((__mmask16)((1 << (n - whole)) - 1), x + whole); /* none, or some and zeros */
+    for (; i + 4 * W <= whole; i += 4 * W)
+        UNROLL for (int j = 0; j < 4; j++) squares[j] += LOAD(x + i + j * W) * LOAD(x + i + j * W);
+    for (; i < whole; i += W) squares[0] += LOAD(x + i) * LOAD(x + i);
+    squares[1] += rest * rest;
+    float length = sqrtf(_mm512_reduce_add_ps((__m512)((squares[0] + squares[1]) + (squares[2] + squares[3]))));
+    float by = length != 0 ? LONGEST / length : 0;
+#define ROUND(v) _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32((__m512)((v) * by)))
+    for (i = 0; i < whole; i += W) _mm256_storeu_si256((__m256i *)(to + i / 2), ROUND(LOAD(x + i)));
+    if (whole < n) _mm256_storeu_si256((__m256i *)(to + whole / 2), ROUND(rest));
+#undef ROUND
     return length / LONGEST;
-}
-
-/* The rows of x (B, n) one after the other, in `room` behind their scales (B,), each times what `scale` (B,) says if it is there. */
-static TARGET const float *NAME(rounded_rows)(float *room, const float *x, long B, long n, const float *scale) {
-    float *rows = room + B;
-    for (long b = 0; b < B; b++) room[b] = NAME(rounded_row)(rows + b * ROOM(n), x + b * n, n) * (scale ? scale[b] : 1);
-    return rows;
 }
 
 /* A sum that goes on with the products of both halves. */

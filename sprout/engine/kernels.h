@@ -98,15 +98,15 @@ static INLINE TARGET void NAME(tile)(const int R, const int P, const int fetch, 
         UNROLL for (int v = 0; v < NV; v++) STORE(tile + i * PANEL + v * W, sum[i][v]);
 }
 
-/* What becomes of a tile of R rows and m's panel p: a row's numbers, times its scale if it has one, are written to out (R, m->out),
- * or ADDED to what is there; or, GATED, a panel is 16 gates and 16 ups, and silu(gate) * up is written. */
+/* What becomes of a tile of R rows and m's panel p: a row's numbers, times its scale, are written to out (R, m->out), or ADDED to
+ * what is there; or, GATED, a panel is 16 gates and 16 ups, and silu(gate) * up is written. */
 static TARGET void NAME(place)(const Matrix *m, long p, int how, long R, const float *tile, const float *scale, float *out) {
     long each = how == GATED ? PANEL / 2 : PANEL, n = m->out - p * each < each ? m->out - p * each : each; /* the last may be cut off */
     const float *scales = m->panels + p * m->size + m->units * PANEL;
     (void)scales;
     out += p * each;
     for (long r = 0; r < R; r++, tile += PANEL, out += m->out) {
-        float s = scale ? scale[r] : 1, rest[PANEL], *to = n == each ? out : rest;
+        float s = scale[r], rest[PANEL], *to = n == each ? out : rest;
         if (how == ADDED && n < each) memcpy(rest, out, (size_t)n * sizeof(float));
         for (int i = 0; i < each; i += W) {
             VECTOR y = MEANT(tile + i, scales + i) * s;
@@ -127,7 +127,7 @@ static TARGET void NAME(place)(const Matrix *m, long p, int how, long R, const f
             else if (many == P) TILE(R, P, 0); \
             else TILE(R, 1, 0); \
             for (long i = 0; i < many; i++) \
-                NAME(place)(m, p + i, how, R, tile + i * R * PANEL, scale ? scale + b : NULL, out + b * m->out); \
+                NAME(place)(m, p + i, how, R, tile + i * R * PANEL, scale + b, out + b * m->out); \
         } \
         b += R; \
         continue; \
@@ -171,8 +171,8 @@ static TARGET void NAME(product_of_many)(const Matrix *m, long first, long last,
                                          const float *scale, float *out, Errands *errands) {
     float sums[GROUP * PANEL] __attribute__((aligned(64)));
     long groups = (B + GROUP - 1) / GROUP, slices = (m->units + DEEP - 1) / DEEP, slice = (m->units + slices - 1) / slices;
-    for (long g = 0, done = 0, rows; g < groups; g++, done += rows, x += rows * stride, out += rows * m->out) {
-        rows = (B - done) / (groups - g);
+    for (long g = 0, rows; g < groups; g++, B -= rows, x += rows * stride, scale += rows, out += rows * m->out) {
+        rows = B / (groups - g);
         long blocks = (rows + ROWS - 1) / ROWS, pace = (PANEL + blocks - 1) / blocks;
         for (long p = first; p < last; p++) {
             for (long u = 0, deep; u < m->units; u += deep) {
@@ -185,21 +185,15 @@ static TARGET void NAME(product_of_many)(const Matrix *m, long first, long last,
                     switch (rows * (i + 1) / blocks - b) { CASES }
                 }
             }
-            NAME(place)(m, p, how, rows, sums, scale ? scale + done : NULL, out);
+            NAME(place)(m, p, how, rows, sums, scale, out);
         }
     }
 }
 
-/* x (B, C) times the panels first to last - 1 of m, and times `scale` (B,) if it is there, to out (B, m->out). Of few rows four
- * panels at a time, which are still near when the next rows come. */
-static TARGET void NAME(product)(const Matrix *m, long first, long last, int how, long B, const float *x, const float *scale,
-                                 float *out, float *room, Errands *errands) {
-    long stride = m->channels;
-#ifdef INTEGERS
-    x = NAME(rounded_rows)(room, x, B, stride, scale), scale = room, stride = ROOM(stride);
-#else
-    (void)room;
-#endif
+/* x (B, stride) times the panels first to last - 1 of m, and times `scale` (B,), to out (B, m->out). Of few rows four panels at a
+ * time, which are still near when the next rows come. */
+static TARGET void NAME(product)(const Matrix *m, long first, long last, int how, long B, const float *x, long stride,
+                                 const float *scale, float *out, Errands *errands) {
     if (B >= MANY) {
         NAME(product_of_many)(m, first, last, how, B, x, stride, scale, out, errands);
         return;

@@ -130,12 +130,13 @@ static void give_back(Model *m, char *scratch) {
 static char *furnish(Model *m, Job *job, long N, long threads, long more) {
     long joined = (m->H + 2 * m->K) * m->D, longest = m->C > m->F ? m->C : m->F;
     longest = longest > m->H * m->D ? longest : m->H * m->D;
-    long own = AT_ONCE + job->places + 16 + (m->kernels->rounded_row ? N * (1 + ROOM(longest)) : 0);
-    long floats = N * (2 * m->C + joined + m->H * m->D + m->F) + threads * own + more + 7 * 16;
+    long room = m->kernels->rounded_row ? ROOM(longest) : 0, own = AT_ONCE + job->places + 16 + TOGETHER * room;
+    long floats = N * (2 * m->C + joined + m->H * m->D + m->F + 1 + room) + threads * own + more + 9 * 16;
     char *scratch = borrow(m, (size_t)floats * sizeof(float)), *left = scratch;
     if (!scratch) return NULL;
     job->x = carve(&left, N * m->C), job->joined = carve(&left, N * joined), job->mixed = carve(&left, N * m->H * m->D);
     job->hidden = carve(&left, N * m->F), job->wanted = carve(&left, N * m->C), job->own = carve(&left, threads * own);
+    job->scale = carve(&left, N), job->rounded = carve(&left, N * room);
     job->own_size = own, job->more = carve(&left, more);
     return scratch;
 }
@@ -190,7 +191,7 @@ static PyObject *model_step(PyObject *self, PyObject *const *given, Py_ssize_t c
         job.N = N - first < AT_ONCE ? N - first : AT_ONCE, job.first = first, job.last = last + b;
         for (job.heads = 0; b + job.heads < B && last[b + job.heads] < first + job.N;) job.heads++;
         job.ids = ids + first, job.row = row + first, job.place = place + first, job.logits = (float *)view[6].buf + b * m->V;
-        work_together(&job.team, (int)threads, MEETINGS(m));
+        work_together(&job.team, (int)threads, meetings(&job));
     }
     Py_END_ALLOW_THREADS;
     give_back(m, scratch);
@@ -293,7 +294,7 @@ static PyObject *model_write(PyObject *self, PyObject *const *given, Py_ssize_t 
     long done = 0;
     Py_BEGIN_ALLOW_THREADS;
     for (int stopped = 0; done < n && !stopped; done++) {
-        work_together(&job.team, (int)threads, MEETINGS(m));
+        work_together(&job.team, (int)threads, meetings(&job));
         c.ids = (int64_t *)view[14].buf + done * B, c.logprobs = (float *)view[15].buf + done * B;
         work_together(&c.team, B * m->V > ALONE ? (int)choosers : 1, 0);
         for (long b = 0; b < B; b++) stopped |= c.ids[b] == stop[b], place[b]++, position[b]++;

@@ -46,7 +46,7 @@ typedef struct {
     const char *name;
     float (*rounded_row)(float *, const float *, long); /* where products are those of integers */
     float (*inverse_size)(const float *, long, float);
-    void (*product)(const Matrix *, long, long, int, long, const float *, const float *, float *, float *, Errands *);
+    void (*product)(const Matrix *, long, long, int, long, const float *, long, const float *, float *, Errands *);
     void (*keep)(float *, const float *, long, float *, float *, const float *, const float *, float);
     void (*attend)(float *, long, long, const float *, const float *, long, const float *, const float *, float, float, float *,
                    float *);
@@ -164,17 +164,34 @@ typedef struct {
     const int64_t *ids, *row, *place, *last;
     float *k, *v, *logits;
     float *x, *joined, *mixed, *hidden, *wanted, *own; /* (N, C), (N, (H + 2K) D), (N, H D), (N, F), (heads, C), (threads, own_size) */
-    float *more;
+    float *scale, *rounded, *more; /* (N,) and (N, ROOM(longest)), where rows are rounded together */
     long own_size, first; /* `last` counts from there */
 } Job;
 
-#define MEETINGS(m) (6 * (unsigned)(m)->L + 2)
+/* Rows are rounded by all threads together, and else, where they are so few that to meet takes longer, by each for itself. */
+#define TOGETHER 8
 
-/* A thread's share of a product; of what is not ADDED, each row is scaled by the thread's own. */
-static void share(Job *job, int thread, const Matrix *m, int how, long B, const float *x, float *out, Errands *errands) {
-    long first = m->count * thread / job->team.threads, last = m->count * (thread + 1) / job->team.threads;
-    float *scale = job->own + thread * job->own_size, *room = scale + AT_ONCE + job->places + 16;
-    job->m->kernels->product(m, first, last, how, B, x, how == ADDED ? NULL : scale, out, room, errands);
+static unsigned together(const Job *job, long B) { return job->m->kernels->rounded_row && B >= TOGETHER; }
+
+/* How often the threads meet in a step. */
+static unsigned meetings(const Job *job) {
+    return (6 + 4 * together(job, job->N)) * (unsigned)job->m->L + 2 + together(job, job->heads);
+}
+
+/* A thread's share of a product of x (B, m->channels), of which each row is normed, unless it is ADDED to what is there. The norm
+ * is one number for a row: what comes out is scaled, instead of what goes in. */
+static void share(Job *job, int thread, unsigned *n, const Matrix *m, int how, long B, const float *x, float *out, Errands *errands) {
+    const Kernels *kernels = job->m->kernels;
+    long threads = job->team.threads, C = m->channels, stride = C, shared = together(job, B);
+    float *own = job->own + thread * job->own_size, *scale = shared ? job->scale : own;
+    float *rounded = shared ? job->rounded : own + AT_ONCE + job->places + 16;
+    for (long b = shared ? thread : 0; b < B; b += shared ? threads : 1) {
+        scale[b] = how == ADDED ? 1 : kernels->inverse_size(x + b * C, C, job->m->eps);
+        if (kernels->rounded_row) scale[b] *= kernels->rounded_row(rounded + b * ROOM(C), x + b * C, C);
+    }
+    if (kernels->rounded_row) x = rounded, stride = ROOM(C);
+    if (shared) meet(&job->team, n);
+    kernels->product(m, m->count * thread / threads, m->count * (thread + 1) / threads, how, B, x, stride, scale, out, errands);
 }
 
 /* The keys and values at which a thread looks in a layer, as many as half of its cache holds: they come while the products before
@@ -193,17 +210,12 @@ static void plan(const Job *job, int thread, long layer, Errands *errands) {
     }
 }
 
-static void sizes(const Job *job, long B, const float *x, float *scale) {
-    for (long b = 0; b < B; b++) scale[b] = job->m->kernels->inverse_size(x + b * job->m->C, job->m->C, job->m->eps);
-}
-
-/* The stream of N tokens through all layers. The norm is one number for a token: what comes out of a product is scaled,
- * instead of what goes in. The threads meet MEETINGS times. */
+/* The stream of N tokens through all layers. */
 static void step(Team *team, int thread) {
     Job *job = (Job *)team;
     const Model *m = job->m;
     long N = job->N, H = m->H, K = m->K, D = m->D, C = m->C, group = H / K, joined = (H + 2 * K) * D, heads = job->heads;
-    float *scale = job->own + thread * job->own_size, *scores = scale + AT_ONCE;
+    float *scores = job->own + thread * job->own_size + AT_ONCE;
     unsigned n = 0;
     Errands errands;
     errands.n = errands.done = 0;
@@ -212,8 +224,7 @@ static void step(Team *team, int thread) {
     meet(team, &n);
     for (long i = 0; i < m->L; i++) {
         const Layer *layer = &m->layers[i];
-        sizes(job, N, job->x, scale);
-        share(job, thread, &layer->qkv, WRITTEN, N, job->x, job->joined, &errands);
+        share(job, thread, &n, &layer->qkv, WRITTEN, N, job->x, job->joined, &errands);
         meet(team, &n);
         for (int looking = 0; looking < 2; looking++) { /* first every key is written, then the queries look at them */
             for (long unit = thread; unit < N * K; unit += team->threads) {
@@ -229,19 +240,17 @@ static void step(Team *team, int thread) {
             meet(team, &n);
         }
         plan(job, thread, (i + 1) % m->L, &errands); /* after the last layer, those of the next step's first */
-        share(job, thread, &layer->o, ADDED, N, job->mixed, job->x, &errands);
+        share(job, thread, &n, &layer->o, ADDED, N, job->mixed, job->x, &errands);
         meet(team, &n);
-        sizes(job, N, job->x, scale);
-        share(job, thread, &layer->gate_up, GATED, N, job->x, job->hidden, &errands);
+        share(job, thread, &n, &layer->gate_up, GATED, N, job->x, job->hidden, &errands);
         meet(team, &n);
-        share(job, thread, &layer->down, ADDED, N, job->hidden, job->x, &errands);
+        share(job, thread, &n, &layer->down, ADDED, N, job->hidden, job->x, &errands);
         meet(team, &n);
     }
     for (long b = thread; b < heads; b += team->threads)
         memcpy(job->wanted + b * C, job->x + (job->last[b] - job->first) * C, (size_t)C * sizeof(float));
     meet(team, &n);
-    sizes(job, heads, job->wanted, scale);
-    share(job, thread, &m->head, WRITTEN, heads, job->wanted, job->logits, &errands);
+    share(job, thread, &n, &m->head, WRITTEN, heads, job->wanted, job->logits, &errands);
 }
 
 /* ---------------------------------------------------------------------------------------------- matrices into panels */
