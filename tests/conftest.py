@@ -29,6 +29,12 @@ def numbers_as_they_are():
         torch.set_num_threads(1)
 
 
+@pytest.fixture
+def float32(monkeypatch):
+    """The decoder's products in float32, also where integers of 16 bits are faster."""
+    monkeypatch.setenv("SPROUT_NATIVE_DECODER", "float32")
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of shared test data, named by SPROUT_DATA."""

@@ -101,7 +101,7 @@ def act(
 
 
 @torch.inference_mode()
-def test_cached_logits_are_the_uncached_ones(tokenizer: Tokenizer, model: GPT) -> None:
+def test_cached_logits_are_the_uncached_ones(tokenizer: Tokenizer, model: GPT, float32: None) -> None:
     """Rows of different lengths, filled in groups with padding and then token by token, against whole forwards."""
     generator = np.random.default_rng(0)
     batch = Batch(Decoder(model), tokenizer, {}, 6)
@@ -150,7 +150,7 @@ def test_seeds(tokenizer: Tokenizer, model: GPT) -> None:
     assert same[0].ids == same[1].ids == first.ids
 
 
-def test_logprobs_are_those_of_the_model_alone(tokenizer: Tokenizer, model: GPT) -> None:
+def test_logprobs_are_those_of_the_model_alone(tokenizer: Tokenizer, model: GPT, float32: None) -> None:
     """At temperature 1 without filters, whatever the reply was sampled with."""
     for completion in Engine(model, tokenizer).generate(prompts(4), Sampling(0.7, 10, 0.9, max_tokens=25)):
         whole = torch.tensor([completion.prompt_ids + completion.ids])

@@ -58,7 +58,7 @@ def test_hugging_face_gives_the_same_logits(depth, tied, tokenizer, tmp_path):
 
 
 @torch.no_grad()
-def test_cached_logits_equal_uncached():
+def test_cached_logits_equal_uncached(float32):
     model = shaken(GPTConfig(100, 32, 2, 32, 2, 1, 16, 48))
     ids = torch.randint(0, 100, (3, 20))
     whole = model.logits(model(ids))

@@ -34,7 +34,7 @@ def shapes(draw: st.DrawFn) -> GPTConfig:
     )  # fmt: skip
 
 
-@pytest.fixture(params=["avx512", "avx2", "plain"])
+@pytest.fixture(params=["int16", "avx512", "avx2", "plain"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each kind of vectors that this processor has."""
     monkeypatch.setenv(native.SWITCH, request.param)
@@ -46,8 +46,10 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 def close(got: Tensor, want: Tensor) -> bool:
-    """Within float32's rounding of the largest score."""
-    return bool((got - want).abs().max() <= 2e-4 * max(1.0, float(want.abs().max())))
+    """Within float32's rounding of the largest score; of integers of 16 bits, within what models of a few numbers make of theirs:
+    a head of two whose key is nearly nothing magnifies it (half of a thousand steps are within 0.0002, all were within 0.004)."""
+    most = 1e-2 if os.environ[native.SWITCH] == "int16" else 2e-4
+    return bool((got - want).abs().max() <= most * max(1.0, float(want.abs().max())))
 
 
 @torch.inference_mode()
@@ -101,11 +103,10 @@ def test_a_row_is_the_same_to_the_last_bit_in_any_company(kind: str) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("half", [False, True])
-def test_any_number_of_rows_gives_a_row_the_same_bits(kind: str, half: bool) -> None:
+def test_any_number_of_rows_gives_a_row_the_same_bits(kind: str) -> None:
     """Few rows, and many in groups and blocks of every size; sums that are taken at once and in parts of two lengths."""
     config = GPTConfig(70, 4, 1, 152, 2, 1, 76, 301)
-    decoder, ids = Decoder(random_model(config), half), torch.randint(0, 70, (150, 1))
+    decoder, ids = Decoder(random_model(config)), torch.randint(0, 70, (150, 1))
     nothing = torch.zeros(150, dtype=torch.int64)
     alone = [decoder.step(ids[b : b + 1], KVCache.empty(config, 1), slice(0, 1), nothing[:1], nothing[:1]) for b in range(150)]
     for B in (*range(2, 40), 64, 70, 71, 72, 73, 128, 140, 150):
@@ -114,17 +115,33 @@ def test_any_number_of_rows_gives_a_row_the_same_bits(kind: str, half: bool) -> 
 
 
 @torch.inference_mode()
-def test_half() -> None:
-    """Weights in bfloat16 give what the model gives whose matrices are rounded."""
-    model = random_model(GPTConfig(100, 24, 2, 36, 4, 2, 16, 50))
-    got, rounded = Decoder(model, half=True), random_model(model.config)
-    for name, p in rounded.named_parameters():
-        if name != "embed":
-            p.copy_(p.bfloat16().float())
-    ids = torch.randint(0, 100, (5, 24))
-    last = torch.full((5,), 23)
-    logits = got.step(ids, KVCache.empty(model.config, 5), slice(0, 5), torch.zeros(5, dtype=torch.int64), last)
-    assert close(logits, rounded.logits(rounded(ids))[:, -1])
+def test_integers_are_as_near_as_they_should_be(kind: str) -> None:
+    """On the whole, for a model of a usual width: some ten-thousandths of the scores' spread."""
+    config = GPTConfig(300, 60, 3, 128, 4, 2, 32, 352)
+    model, ids = random_model(config), torch.randint(0, 300, (9, 60))
+    last = torch.full((9,), 59)
+    got = Decoder(model).step(ids, KVCache.empty(config, 9), slice(0, 9), torch.zeros(9, dtype=torch.int64), last)
+    want = model.logits(model(ids))[:, -1]
+    error = float((got - want).square().mean().sqrt() / want.std())
+    assert error < (2e-3 if kind == "int16" else 2e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 3e38, 1e-40, 0.0])
+def test_numbers_of_any_kind(kind: str, number: float) -> None:
+    """Weights that are none, or too large or small: no crash; a row of the head that is all zeros gives zeros, one that isn't
+    finite spoils no other's score."""
+    config = GPTConfig(40, 12, 1, 17, 2, 1, 8, 23)
+    model, ids, nothing = random_model(config), torch.randint(0, 40, (3, 12)), torch.zeros(3, dtype=torch.int64)
+    want = Decoder(model).step(ids, KVCache.empty(config, 3), slice(0, 3), nothing, nothing + 11)
+    assert model.head is not None
+    model.head[5] = number
+    got = Decoder(model).step(ids, KVCache.empty(config, 3), slice(0, 3), nothing, nothing + 11)
+    assert torch.equal(got[:, :5], want[:, :5]) and torch.equal(got[:, 6:], want[:, 6:])
+    assert number != 0 or (got[:, 5] == 0).all()
+    assert abs(number) < 1e38 or not got[:, 5].isfinite().all()
+    model.embed[:], model.blocks[0].down[:] = number, number
+    Decoder(model).step(ids, KVCache.empty(config, 3), slice(0, 3), nothing, nothing + 11)
 
 
 # ------------------------------------------------------------------------------------------------ choosing
@@ -157,7 +174,7 @@ def test_choices(kind: str) -> None:
 
 @pytest.mark.parametrize("asked", [Sampling(max_tokens=40), Sampling(1.0, max_tokens=40, seed=7), Sampling(0.9, 30, 0.9, 40, 3, min_p=0.01)])
 def test_replies_are_the_same_without_it(asked: Sampling, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a stretch, token by token, and in PyTorch; with a batch whose rows begin and end at different times."""
+    """At a stretch, token by token, and in PyTorch, if it is float32; with a batch whose rows begin and end at different times."""
     tokenizer = Tokenizer.train([WORDS] * 3, 300)
     model = random_model(shape(tokenizer))
 
@@ -170,6 +187,8 @@ def test_replies_are_the_same_without_it(asked: Sampling, kind: str, monkeypatch
     slow = Engine(model, tokenizer, max_batch=4, decoder=Slow).generate(prompts(9), several)
     assert [r.ids for r in fast] == [r.ids for r in slow] and [r.finish for r in fast] == [r.finish for r in slow]
     assert [r.logprobs for r in fast] == [r.logprobs for r in slow]  # the same to the last bit
+    if kind == "int16":  # near scores, of which one that is chosen differently changes what follows
+        return
     monkeypatch.setenv(native.SWITCH, "off")
     plain = Engine(model, tokenizer, max_batch=4).generate(prompts(9), several)
     assert [r.ids for r in fast] == [r.ids for r in plain] and [r.messages for r in fast] == [r.messages for r in plain]
@@ -223,10 +242,10 @@ def test_models_that_do_not_fit_are_refused() -> None:
     decoder = Decoder(random_model(GPTConfig(50, 20, 2, 16, 2, 1, 8, 24)))
     whole = [t.numpy() for t in (decoder.table, decoder.cos, decoder.sin, decoder.head)]
     layer = tuple(t.numpy() for t in (torch.zeros(32, 16), torch.zeros(16, 16), torch.zeros(48, 16), torch.zeros(16, 24)))
-    right = [2, 1, 8, 16, 24, 50, 20, 1e-6, 1.0, *whole, (layer, layer), False, ""]
+    right = [2, 1, 8, 16, 24, 50, 20, 1e-6, 1.0, *whole, (layer, layer), ""]
     native._native.Model(*right)
     wrong = [(0, 3), (0, 0), (1, -1), (1, 2), (2, 7), (2, 1 << 40), (3, 15), (5, 51), (6, 21), (9, whole[0].T), (13, (layer, layer[:3]))]
-    for place, value in [*wrong, (13, [layer]), (13, (None,)), (15, "abacus")]:
+    for place, value in [*wrong, (13, [layer]), (13, (None,)), (14, "abacus")]:
         with pytest.raises((ValueError, TypeError, BufferError)):
             native._native.Model(*[value if i == place else a for i, a in enumerate(right)])
     with pytest.raises(ValueError):
@@ -267,5 +286,6 @@ def test_the_switch() -> None:
     run = lambda value: subprocess.run(  # noqa: E731
         [sys.executable, "-c", code], env={**os.environ, native.SWITCH: value}, capture_output=True, text=True
     )
-    assert "=off None" in run("off").stdout and "C core" in run("").stdout
+    assert "=off None" in run("off").stdout and "float32 <" in run("float32").stdout
+    assert f"{'16 bits' if native.integers() else 'float32'} <" in run("").stdout
     assert "no abacus" in run("abacus").stderr

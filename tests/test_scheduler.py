@@ -262,7 +262,7 @@ def test_counted_penalties_by_definition() -> None:
     assert scores.tolist() == [0, 0, -1.25, 0, -0.75, 0]
 
 
-def test_penalties_change_a_reply_and_leave_its_logprobs_those_of_the_model(engine: Engine, model: GPT) -> None:
+def test_penalties_change_a_reply_and_leave_its_logprobs_those_of_the_model(engine: Engine, model: GPT, float32: None) -> None:
     plain = Sampling(max_tokens=40)
     (a,), (b,) = (engine.generate([user("fox")], s) for s in (plain, replace(plain, repetition_penalty=1.8)))
     assert len(set(b.ids)) > len(set(a.ids))
@@ -273,7 +273,7 @@ def test_penalties_change_a_reply_and_leave_its_logprobs_those_of_the_model(engi
     assert np.allclose(b.logprobs, want, atol=1e-4)
 
 
-def test_alternatives_are_the_likeliest(engine: Engine, model: GPT) -> None:
+def test_alternatives_are_the_likeliest(engine: Engine, model: GPT, float32: None) -> None:
     asked = [user("fox"), user("Mira"), user("42")]
     several = [Sampling(1.0, max_tokens=12, seed=1, alternatives=n) for n in (0, 3, 5)]
     for n, c in zip((0, 3, 5), engine.generate(asked, several), strict=True):

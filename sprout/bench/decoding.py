@@ -1,8 +1,9 @@
-"""How fast tokens are written on a CPU: Sprout beside llama.cpp, Hugging Face and nanochat, the same weights in float32.
+"""How fast tokens are written on a CPU: Sprout beside llama.cpp, Hugging Face and nanochat, the same weights.
 
 A contender is a function of a trial that returns tokens/s, the time for reading the prompt included. All of them write
 `new` tokens behind the same prompt, always the likeliest one, with as many threads; what could not run is named, with its
-reason. Beside the speeds stands the limit: how often a second the
+reason. Numbers are float32, but for weights of 16 bits: ours by default, where the CPU multiplies them faster, and llama.cpp's
+where its name says so. Beside the speeds stands the limit: how often a second the
 weights could be read, or multiplied, whichever is less.
 """
 
@@ -28,7 +29,7 @@ from sprout.model.dial import matrix_parameters, shape_of
 from sprout.model.hf import hf_weights, save_hf
 from sprout.tokenizer import Tokenizer
 
-Row = dict[str, Any]  # contender, size, chats, tokens_per_second, ratio (of Sprout's speed to this one's), note
+Row = dict[str, Any]  # contender, size, chats, tokens_per_second, ratio (of Sprout's speed to this one's, of LIKE precision), note
 SIZES = {"1M": shape_of(4, 2048, 512), "12M": replace(shape_of(8, 8192, 512), layers=6), "100M": shape_of(12, 32768, 512)}
 PROMPT = 16  # tokens, about
 
@@ -109,9 +110,10 @@ def sampled(trial: Trial) -> float:
     return sprout(trial, Sampling(0.8, top_k=50, top_p=0.95))
 
 
-def halved(trial: Trial) -> float:
-    """The same with the weights in bfloat16."""
-    return sprout(trial, decoder=lambda model: Decoder(model, half=True))
+def in_float32(trial: Trial) -> float:
+    """The same with all products in float32."""
+    with environment(core.SWITCH, "float32"):
+        return sprout(trial)
 
 
 def in_pytorch(trial: Trial) -> float:
@@ -157,13 +159,13 @@ def nanochat(trial: Trial) -> float:
     return best(run, trials=2)
 
 
-def llama_cpp(trial: Trial) -> float:
-    """llama.cpp through its C interface: the loop of its own examples, with its greedy sampler."""
+def llama_cpp(trial: Trial, dtype: type[np.floating] = np.float32) -> float:
+    """llama.cpp through its C interface: the loop of its own examples, with its greedy sampler. Its matrices are of `dtype`."""
     llama = wanted("llama_cpp")
     wanted("gguf")
     if trial.chats > 1:
         raise Absent("measured for one chat")
-    write_gguf(trial.model, trial.folder / "model.gguf")
+    write_gguf(trial.model, trial.folder / "model.gguf", dtype)
     llama.llama_backend_init()
     quiet = llama.llama_log_callback(lambda *_: None)
     llama.llama_log_set(quiet, None)
@@ -191,7 +193,7 @@ def llama_cpp(trial: Trial) -> float:
             out.append(llama.llama_sampler_sample(sampler, context, -1))
             if len(out) < trial.new:
                 show(out[-1:])
-        trial.said["llama.cpp"] = out
+        trial.said["llama.cpp" if dtype == np.float32 else "llama.cpp, float16 weights"] = out
         return len(out)
 
     try:
@@ -202,10 +204,13 @@ def llama_cpp(trial: Trial) -> float:
 
 
 CONTENDERS: dict[str, Callable[[Trial], float]] = {
-    "sprout": sprout, "sprout, sampled": sampled, "sprout, bfloat16 weights": halved, "sprout in PyTorch": in_pytorch,
-    "llama.cpp": llama_cpp, "Hugging Face generate": huggingface, "nanochat": nanochat,
+    "sprout": sprout, "sprout, sampled": sampled, "sprout, float32": in_float32, "sprout in PyTorch": in_pytorch,
+    "llama.cpp": llama_cpp, "llama.cpp, float16 weights": lambda trial: llama_cpp(trial, np.float16),
+    "Hugging Face generate": huggingface, "nanochat": nanochat,
 }  # fmt: skip
 
+
+LIKE = {"llama.cpp": "sprout, float32"}  # what of ours it is compared with, if that is measured, instead of the first
 
 # ------------------------------------------------------------------------------------------------ the table
 
@@ -226,18 +231,20 @@ def measure(
             save_hf(trial.model, tokenizer, trial.folder)
             for name in contenders:
                 try:
-                    speed, note = CONTENDERS[name](trial), ""
+                    speed, note = CONTENDERS[name](trial), core.say() if name == "sprout" else ""
                 except Absent as why:
                     speed, note = None, f"absent: {why}"
                 rows.append({"contender": name, "size": size, "chats": chats, "tokens_per_second": speed, "ratio": None, "note": note})
-            weights = matrix_parameters(shape)
-            reads, products = reads_per_second(4 * weights) * chats, multiplications_per_second() / weights
-            note = f"reading {4 * weights / 1e6:.0f} MB of weights for each token of all chats" if reads < products else "multiplying"
+            weights, short = matrix_parameters(shape), core.integers()  # integers of 16 bits: half the bytes, at twice the rate
+            size_of = (2 if short else 4) * weights
+            reads, products = reads_per_second(size_of) * chats, multiplications_per_second() * (2 if short else 1) / weights
+            note = f"reading {size_of / 1e6:.0f} MB of weights for each token of all chats" if reads < products else "multiplying"
             rows.append({"contender": "limit", "size": size, "chats": chats, "tokens_per_second": min(reads, products), "ratio": None, "note": note})
     finally:
         torch.set_num_threads(before)
-    mine = rows[0]["tokens_per_second"]
+    speeds = {row["contender"]: row["tokens_per_second"] for row in rows}
     for row in rows:
+        mine = speeds.get(LIKE.get(row["contender"], "")) or rows[0]["tokens_per_second"]
         if row["tokens_per_second"] and mine:
             row["ratio"] = mine / row["tokens_per_second"]
         if (said := trial.said.get(row["contender"])) and row["contender"] != "sprout":
@@ -298,8 +305,8 @@ GGUF_NAMES = {
 }  # fmt: skip
 
 
-def write_gguf(model: GPT, path: Path) -> None:
-    """The model as llama.cpp's file, a Qwen3 in float32. With no vocabulary: ids go in and ids come out."""
+def write_gguf(model: GPT, path: Path, dtype: type[np.floating] = np.float32) -> None:
+    """The model as llama.cpp's file, a Qwen3 with matrices of `dtype`. With no vocabulary: ids go in and ids come out."""
     gguf = wanted("gguf")
     c, weights = model.config, {name: t.float().numpy() for name, t in hf_weights(model).items()}
     writer = gguf.GGUFWriter(path, "qwen3")
@@ -317,7 +324,8 @@ def write_gguf(model: GPT, path: Path) -> None:
     writer.add_tokenizer_model("none")
 
     def add(name: str, theirs: str) -> None:
-        writer.add_tensor(f"{name}.weight", np.ascontiguousarray(weights[f"{theirs}.weight"]))
+        tensor = np.ascontiguousarray(weights[f"{theirs}.weight"])
+        writer.add_tensor(f"{name}.weight", tensor.astype(dtype) if tensor.ndim > 1 else tensor)
 
     add("token_embd", "model.embed_tokens")
     add("output_norm", "model.norm")

@@ -82,11 +82,10 @@ def look_by_products(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 
 class Decoder:
     """One model's weights as they are at this moment, in float32 whatever it is trained in: a reply and its
-    log-probabilities then depend on the weights alone. With `half` the C core's are in bfloat16, which is about twice as
-    fast for a model larger than the cache, and not quite what the model says."""
+    log-probabilities then depend on the weights alone. The C core may round them to 16 bits (native.py)."""
 
     @torch.inference_mode()
-    def __init__(self, model: GPT, half: bool = False) -> None:
+    def __init__(self, model: GPT) -> None:
         self.config, self.device = model.config, model.embed.device
         self.table = norm(model.embed, EMBED_EPS)  # (V, C)
         self.head = self.table * model.config.width**-0.5 if model.head is None else model.head.detach()
@@ -96,7 +95,7 @@ class Decoder:
             qkv, gate_up = torch.cat([block.q, block.k, block.v]), torch.cat([block.gate, block.up])
             self.layers.append(Layer(qkv, block.o.detach(), gate_up, block.down.detach()))
         self.cos, self.sin = model.cos, model.sin  # (context, D)
-        self.core = native.core(self, half)
+        self.core = native.core(self)
         if self.core:  # nobody else reads them, and they are as much memory again
             self.layers = []
         self.graphs = Graphs(self.layered) if self.device.type == "cuda" else None

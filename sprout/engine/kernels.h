@@ -1,13 +1,14 @@
 /* The sums of a decoding step, once for each kind of vector: native.c includes this file with W (floats in a vector), NAME(x)
  * (what a function is called), TARGET (which instructions it may use), BLOCKS (how many of a few rows and panels at once, so
  * that their sums fit into the registers), MANY (rows from which on they are many), ROWS (how many of these at once, at most),
- * CASES (all numbers of rows down to half of that) and EVENS (0, 2, 4, ... 2W - 2).
+ * CASES (all numbers of rows down to half of that) and EVENS (0, 2, 4, ... 2W - 2); and INTEGERS, if products are to be those
+ * of integers.h.
  *
  * A matrix (N, C) lies in panels of 32 rows: for each of the C channels its 32 numbers side by side, so that a product needs
  * no sums across a vector, and every weight is read once, in order. However many rows there are at once, each of a row's
  * numbers is summed over the channels in the same order: a reply is the same, to the last bit, alone and among others.
  *
- * Letters: B rows, C channels in, S tokens seen, D head size, R rows and P panels at once. */
+ * Letters: B rows, U units of a sum (a channel, or two as integers), S tokens seen, D head size, R rows and P panels at once. */
 
 #define VECTOR NAME(vector)
 #define INTS NAME(ints)
@@ -62,51 +63,54 @@ static TARGET float NAME(inverse_size)(const float *x, long n, float eps) {
 
 /* ---------------------------------------------------------------------------------------------- products */
 
-/* R rows of x (R, stride) times P panels, `size` numbers apart: tile (P, R, 32). R, P, half and fetch are constants wherever
- * this is used. With `half`, a panel's channel is 16 words, each of which holds two bfloat16: number i low, number i + 16
- * high. With `fetch`, weights are asked for before they are needed. */
-static INLINE TARGET void NAME(tile)(const int R, const int P, const int half, const int fetch, const float *x, long stride,
-                                     const float *panel, long size, long C, float *tile) {
-    VECTOR sum[P][R][NV];
-    UNROLL for (int p = 0; p < P; p++)
-        UNROLL for (int r = 0; r < R; r++)
-            UNROLL for (int v = 0; v < NV; v++) sum[p][r][v] = (VECTOR){0};
-    const int wide = half ? PANEL / 2 : PANEL;
-    for (long c = 0; c < C; c++) {
+#ifdef INTEGERS
+#include "integers.h"
+#else
+#define ADD(sum, weight, x) ((sum) + (weight) * (x))
+#define SETTLE(sum)
+#define MEANT(sums, scales) LOAD(sums)
+#endif
+
+#define FEW 8 /* rows times panels, at most */
+
+/* R rows of x (R, stride) times P panels of `size` numbers: tile (P, R, 32). R, P and fetch are constants wherever this is used.
+ * With `fetch`, weights are asked for before they are needed. */
+static INLINE TARGET void NAME(tile)(const int R, const int P, const int fetch, const float *x, long stride, const float *panel,
+                                     long size, long U, float *tile) {
+    VECTOR sum[FEW][NV]; /* of known size, and so in registers */
+    UNROLL for (int i = 0; i < P * R; i++)
+        UNROLL for (int v = 0; v < NV; v++) sum[i][v] = (VECTOR){0};
+    for (long u = 0; u < U; u++) {
         UNROLL for (int p = 0; p < P; p++) {
             VECTOR weight[NV];
             if (fetch) {
-                __builtin_prefetch(panel + p * size + c * wide + AHEAD);
-                if (!half) __builtin_prefetch(panel + p * size + c * wide + AHEAD + 16);
+                __builtin_prefetch(panel + p * size + u * PANEL + AHEAD);
+                __builtin_prefetch(panel + p * size + u * PANEL + AHEAD + 16);
             }
-            UNROLL for (int v = 0; v < NV; v++) {
-                if (!half) {
-                    weight[v] = LOAD(panel + p * size + c * wide + v * W);
-                } else if (v < NV / 2) {
-                    INTS words = (INTS)LOAD(panel + p * size + c * wide + v * W);
-                    weight[v] = (VECTOR)(words << 16);
-                    weight[v + NV / 2] = (VECTOR)(words & (int32_t)0xFFFF0000);
-                }
-            }
+            UNROLL for (int v = 0; v < NV; v++) weight[v] = LOAD(panel + p * size + u * PANEL + v * W);
             UNROLL for (int r = 0; r < R; r++)
-                UNROLL for (int v = 0; v < NV; v++) sum[p][r][v] += weight[v] * x[r * stride + c];
+                UNROLL for (int v = 0; v < NV; v++) sum[p * R + r][v] = ADD(sum[p * R + r][v], weight[v], x[r * stride + u]);
         }
     }
-    UNROLL for (int p = 0; p < P; p++)
-        UNROLL for (int r = 0; r < R; r++)
-            UNROLL for (int v = 0; v < NV; v++) STORE(tile + (p * R + r) * PANEL + v * W, sum[p][r][v]);
+    UNROLL for (int i = 0; i < P * R; i++)
+        UNROLL for (int v = 0; v < NV; v++) SETTLE(sum[i][v]);
+    UNROLL for (int i = 0; i < P * R; i++)
+        UNROLL for (int v = 0; v < NV; v++) STORE(tile + i * PANEL + v * W, sum[i][v]);
 }
 
-/* What becomes of a tile of R rows and one panel: a row's numbers, times its scale, are written to out (R, stride), or ADDED
- * to what is there; or, GATED, a panel is 16 gates and 16 ups, and silu(gate) * up is written. The first n of them. */
-static TARGET void NAME(place)(int how, long R, const float *tile, const float *scale, float *out, long stride, long n) {
-    int each = how == GATED ? PANEL / 2 : PANEL;
-    for (long r = 0; r < R; r++, tile += PANEL, out += stride) {
-        float s = how == ADDED ? 1 : scale[r], rest[PANEL], *to = n == each ? out : rest; /* the last panel may be cut off */
+/* What becomes of a tile of R rows and m's panel p: a row's numbers, times its scale, are written to out (R, m->out), or ADDED to
+ * what is there; or, GATED, a panel is 16 gates and 16 ups, and silu(gate) * up is written. */
+static TARGET void NAME(place)(const Matrix *m, long p, int how, long R, const float *tile, const float *scale, float *out) {
+    long each = how == GATED ? PANEL / 2 : PANEL, n = m->out - p * each < each ? m->out - p * each : each; /* the last may be cut off */
+    const float *scales = m->panels + p * m->size + m->units * PANEL;
+    (void)scales;
+    out += p * each;
+    for (long r = 0; r < R; r++, tile += PANEL, out += m->out) {
+        float s = scale[r], rest[PANEL], *to = n == each ? out : rest;
         if (how == ADDED && n < each) memcpy(rest, out, (size_t)n * sizeof(float));
         for (int i = 0; i < each; i += W) {
-            VECTOR y = LOAD(tile + i) * s;
-            if (how == GATED) y = y / (NAME(exponential)(-y) + 1.0f) * (LOAD(tile + i + PANEL / 2) * s);
+            VECTOR y = MEANT(tile + i, scales + i) * s;
+            if (how == GATED) y = y / (NAME(exponential)(-y) + 1.0f) * (MEANT(tile + i + PANEL / 2, scales + i + PANEL / 2) * s);
             if (how == ADDED) y += LOAD(to + i);
             STORE(to + i, y);
         }
@@ -114,32 +118,27 @@ static TARGET void NAME(place)(int how, long R, const float *tile, const float *
     }
 }
 
-#define TILE(R, P, fetch) \
-    (m->half ? NAME(tile)(R, P, 1, fetch, x + b * m->channels, m->channels, panel, size, m->channels, tile) \
-             : NAME(tile)(R, P, 0, fetch, x + b * m->channels, m->channels, panel, size, m->channels, tile))
+#define TILE(R, P, fetch) NAME(tile)(R, P, fetch, x + b * stride, stride, m->panels + p * m->size, m->size, m->units, tile)
 #define BLOCK(R, P) \
     if (B - b >= R) { \
         for (long p = at, many; p < end; p += many) { \
-            const float *panel = m->panels + p * size; \
             many = end - p >= P ? P : 1; \
             if (many == P && m->far && !b && R > 2) TILE(R, P, 1); \
             else if (many == P) TILE(R, P, 0); \
             else TILE(R, 1, 0); \
-            for (long i = 0; i < many; i++) { \
-                long start = (p + i) * each, n = m->out - start < each ? m->out - start : each; \
-                NAME(place)(how, R, tile + i * R * PANEL, scale + b, out + b * m->out + start, m->out, n); \
-            } \
+            for (long i = 0; i < many; i++) \
+                NAME(place)(m, p + i, how, R, tile + i * R * PANEL, scale + b, out + b * m->out); \
         } \
         b += R; \
         continue; \
     }
 
 /* As `tile`, for one panel of many rows: sums (R, 32) start at 0, or go on from what is there. Rows are read by threes, which
- * takes few pointers. Meanwhile what lies `ahead` is asked for, `pace` numbers on with each channel, and `also`, 16 numbers on. */
-static INLINE TARGET void NAME(block)(const int R, const int half, const float *x, long stride, const float *panel, long C,
-                                      int go_on, const float *ahead, long pace, const float *also, float *sums) {
-    const int wide = half ? PANEL / 2 : PANEL, threes = (R + 2) / 3;
-    VECTOR sum[ROWS][NV]; /* of known size, and so in registers */
+ * takes few pointers. Meanwhile what lies `ahead` is asked for, `pace` numbers on with each unit, and `also`, 16 numbers on. */
+static INLINE TARGET void NAME(block)(const int R, const float *x, long stride, const float *panel, long U, int go_on,
+                                      const float *ahead, long pace, const float *also, float *sums) {
+    const int threes = (R + 2) / 3;
+    VECTOR sum[ROWS][NV];
     const float *row[(ROWS + 2) / 3];
     UNROLL for (int i = 0; i < threes; i++) row[i] = x + 3 * i * stride;
     UNROLL for (int r = 0; r < R; r++)
@@ -147,71 +146,59 @@ static INLINE TARGET void NAME(block)(const int R, const int half, const float *
             sum[r][v] = (VECTOR){0};
             if (go_on) sum[r][v] = LOAD(sums + r * PANEL + v * W);
         }
-    for (long c = 0; c < C; c++, panel += wide, ahead += pace, also += 16) {
+    for (long u = 0; u < U; u++, panel += PANEL, ahead += pace, also += 16) {
         VECTOR weight[NV];
         __builtin_prefetch(ahead, 0, 2);
         __builtin_prefetch(also, 0, 2);
-        UNROLL for (int v = 0; v < NV; v++) {
-            if (!half) {
-                weight[v] = LOAD(panel + v * W);
-            } else if (v < NV / 2) {
-                INTS words = (INTS)LOAD(panel + v * W);
-                weight[v] = (VECTOR)(words << 16);
-                weight[v + NV / 2] = (VECTOR)(words & (int32_t)0xFFFF0000);
-            }
-        }
+        UNROLL for (int v = 0; v < NV; v++) weight[v] = LOAD(panel + v * W);
         UNROLL for (int r = 0; r < R; r++)
-            UNROLL for (int v = 0; v < NV; v++) sum[r][v] += weight[v] * row[r / 3][r % 3 * stride];
+            UNROLL for (int v = 0; v < NV; v++) sum[r][v] = ADD(sum[r][v], weight[v], row[r / 3][r % 3 * stride]);
         UNROLL for (int i = 0; i < threes; i++) row[i]++;
     }
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int v = 0; v < NV; v++) SETTLE(sum[r][v]);
     UNROLL for (int r = 0; r < R; r++)
         UNROLL for (int v = 0; v < NV; v++) STORE(sums + r * PANEL + v * W, sum[r][v]);
 }
 
 #define GROUP (72 / ROWS * ROWS) /* rows whose sums stay near */
 #define CASE(R) \
-    case R: \
-        if (m->half) NAME(block)(R, 1, from, m->channels, panel, deep, c > 0, ahead, pace, also, sums + b * PANEL); \
-        else NAME(block)(R, 0, from, m->channels, panel, deep, c > 0, ahead, pace, also, sums + b * PANEL); \
-        break;
+    case R: NAME(block)(R, from, stride, panel, deep, u > 0, ahead, pace, also, sums + b * PANEL); break;
 
-/* As `product`, for at least MANY rows, in groups whose sums stay near. Of each panel DEEP channels at a time, which stay near
- * while a group passes in blocks. Groups, and blocks, are of about as many rows each. */
-static TARGET void NAME(product_of_many)(const Matrix *m, long first, long last, int how, long B, const float *x,
+/* As `product`, for at least MANY rows of x (B, stride), in groups whose sums stay near. Of each panel DEEP units at a time,
+ * which stay near while a group passes in blocks. Groups, and blocks, are of about as many rows each. */
+static TARGET void NAME(product_of_many)(const Matrix *m, long first, long last, int how, long B, const float *x, long stride,
                                          const float *scale, float *out, Errands *errands) {
     float sums[GROUP * PANEL] __attribute__((aligned(64)));
-    long wide = m->half ? PANEL / 2 : PANEL, each = how == GATED ? PANEL / 2 : PANEL;
-    long groups = (B + GROUP - 1) / GROUP, slices = (m->channels + DEEP - 1) / DEEP, slice = (m->channels + slices - 1) / slices;
-    for (long g = 0, rows; g < groups; g++, B -= rows, x += rows * m->channels, scale += rows, out += rows * m->out) {
+    long groups = (B + GROUP - 1) / GROUP, slices = (m->units + DEEP - 1) / DEEP, slice = (m->units + slices - 1) / slices;
+    for (long g = 0, rows; g < groups; g++, B -= rows, x += rows * stride, scale += rows, out += rows * m->out) {
         rows = B / (groups - g);
-        long blocks = (rows + ROWS - 1) / ROWS, pace = (wide + blocks - 1) / blocks;
+        long blocks = (rows + ROWS - 1) / ROWS, pace = (PANEL + blocks - 1) / blocks;
         for (long p = first; p < last; p++) {
-            for (long c = 0, deep; c < m->channels; c += deep) {
-                const float *panel = m->panels + (p * m->channels + c) * wide;
-                deep = m->channels - c < slice ? m->channels - c : slice;
+            for (long u = 0, deep; u < m->units; u += deep) {
+                const float *panel = m->panels + p * m->size + u * PANEL;
+                deep = m->units - u < slice ? m->units - u : slice;
                 for (long i = 0; i < blocks; i++) {
                     long b = rows * i / blocks;
-                    const float *from = x + b * m->channels + c, *ahead = panel + deep * (wide + i * pace);
+                    const float *from = x + b * stride + u, *ahead = panel + deep * (PANEL + i * pace);
                     const float *also = errands->done < errands->n ? errands->at[errands->done++] : panel;
                     switch (rows * (i + 1) / blocks - b) { CASES }
                 }
             }
-            long start = p * each, n = m->out - start < each ? m->out - start : each;
-            NAME(place)(how, rows, sums, scale, out + start, m->out, n);
+            NAME(place)(m, p, how, rows, sums, scale, out);
         }
     }
 }
 
-/* x (B, C) times the panels first to last - 1 of m, to out (B, m->out). Four panels at a time, which are still near when the
- * next rows come. */
-static TARGET void NAME(product)(const Matrix *m, long first, long last, int how, long B, const float *x, const float *scale,
-                                 float *out, Errands *errands) {
+/* x (B, stride) times the panels first to last - 1 of m, and times `scale` (B,), to out (B, m->out). Of few rows four panels at a
+ * time, which are still near when the next rows come. */
+static TARGET void NAME(product)(const Matrix *m, long first, long last, int how, long B, const float *x, long stride,
+                                 const float *scale, float *out, Errands *errands) {
     if (B >= MANY) {
-        NAME(product_of_many)(m, first, last, how, B, x, scale, out, errands);
+        NAME(product_of_many)(m, first, last, how, B, x, stride, scale, out, errands);
         return;
     }
-    float tile[12 * PANEL] __attribute__((aligned(64)));
-    long size = m->channels * PANEL / (m->half ? 2 : 1), each = how == GATED ? PANEL / 2 : PANEL;
+    float tile[FEW * PANEL] __attribute__((aligned(64)));
     for (long at = first; at < last; at += 4) {
         long end = last - at < 4 ? last : at + 4;
         for (long b = 0; b < B;) {
@@ -405,4 +392,9 @@ static TARGET void NAME(attend)(float *queries, long group, long D, const float 
 #undef TILE
 #undef BLOCK
 #undef CASE
+#undef FEW
 #undef GROUP
+#undef ADD
+#undef SETTLE
+#undef MEANT
+#undef LONGEST

@@ -35,10 +35,10 @@ static int take(PyObject *array, Py_buffer *view, const char *what, char kind, i
     return -1;
 }
 
-static int take_matrix(const Model *m, PyObject *array, Matrix *to, const char *what, long out, long channels, int gated) {
+static int take_matrix(const Model *m, const Kernels *kernels, PyObject *array, Matrix *to, const char *what, long out, long channels, int gated) {
     Py_buffer view;
     if (take(array, &view, what, 'f', 0, 2, (long[]){out, channels})) return -1;
-    int failed = pack(to, view.buf, out, channels, gated, m->half, m->far);
+    int failed = pack(to, kernels, view.buf, out, channels, gated, m->far);
     PyBuffer_Release(&view);
     if (failed) PyErr_NoMemory();
     return failed;
@@ -58,18 +58,17 @@ static void model_free(PyObject *self) {
     Py_DECREF(type);
 }
 
-/* Model(heads, kv_heads, head_size, width, hidden, vocab_size, context, eps, gain, table, cos, sin, head, layers, half, kind):
- * the weights, made ready once; layers is a tuple of (qkv, o, gate_up, down). kind: 'avx512', 'avx2', 'plain', or '' for the
- * best there is. table, cos and sin are kept, the others copied. */
+/* Model(heads, kv_heads, head_size, width, hidden, vocab_size, context, eps, gain, table, cos, sin, head, layers, kind):
+ * the weights, made ready once; layers is a tuple of (qkv, o, gate_up, down). kind: 'int16', 'avx512', 'avx2', 'plain', or
+ * 'float32' for the best but int16, or '' for the best there is. table, cos and sin are kept, the others copied. */
 static int model_init(PyObject *self, PyObject *arguments, PyObject *named) {
     Model *m = (Model *)self;
     PyObject *table, *cos, *sin, *head, *layers;
     const char *kind;
-    int half;
     if (named && PyDict_Size(named)) return PyErr_SetString(PyExc_TypeError, "Model takes no names"), -1;
     if (m->kernels) return PyErr_SetString(PyExc_ValueError, "a model is made once"), -1;
-    if (!PyArg_ParseTuple(arguments, "lllllllffOOOOO!ps", &m->H, &m->K, &m->D, &m->C, &m->F, &m->V, &m->context, &m->eps, &m->gain,
-                          &table, &cos, &sin, &head, &PyTuple_Type, &layers, &half, &kind))
+    if (!PyArg_ParseTuple(arguments, "lllllllffOOOOO!s", &m->H, &m->K, &m->D, &m->C, &m->F, &m->V, &m->context, &m->eps, &m->gain,
+                          &table, &cos, &sin, &head, &PyTuple_Type, &layers, &kind))
         return -1;
     long sizes[] = {m->H, m->K, m->D, m->C, m->F, m->V, m->context};
     for (int i = 0; i < 7; i++)
@@ -78,14 +77,13 @@ static int model_init(PyObject *self, PyObject *arguments, PyObject *named) {
     const Kernels *kernels = kernels_named(kind);
     if (!kernels) return PyErr_Format(PyExc_ValueError, "this processor has no %s", kind), -1;
     long H = m->H, K = m->K, D = m->D, C = m->C, F = m->F, L = (long)PyTuple_GET_SIZE(layers);
-    m->half = half;
 #ifdef _SC_LEVEL2_CACHE_SIZE
     long near = sysconf(_SC_LEVEL2_CACHE_SIZE) / 2 / (DEEP * 64);
     m->errands = near < 0 ? 0 : near < MOST_ERRANDS ? near : MOST_ERRANDS;
 #endif
-    m->far = (double)(m->V * C + L * C * (2 * (H + K) * D + 3 * F)) * (half ? 2 : 4) > FAR;
+    m->far = (double)(m->V * C + L * C * (2 * (H + K) * D + 3 * F)) * (kernels->rounded_row ? 2 : 4) > FAR;
     if (take(table, &m->table, "table", 'f', 0, 2, (long[]){m->V, C}) || take(cos, &m->cos, "cos", 'f', 0, 2, (long[]){m->context, D}) ||
-        take(sin, &m->sin, "sin", 'f', 0, 2, (long[]){m->context, D}) || take_matrix(m, head, &m->head, "head", m->V, C, 0))
+        take(sin, &m->sin, "sin", 'f', 0, 2, (long[]){m->context, D}) || take_matrix(m, kernels, head, &m->head, "head", m->V, C, 0))
         return -1;
     m->layers = calloc((size_t)L + 1, sizeof(Layer));
     if (!m->layers) return PyErr_NoMemory(), -1;
@@ -94,8 +92,10 @@ static int model_init(PyObject *self, PyObject *arguments, PyObject *named) {
         Layer *layer = &m->layers[m->L++]; /* counted first, so that what is there of it is freed */
         if (!PyTuple_Check(four)) return PyErr_SetString(PyExc_TypeError, "a layer is a tuple (qkv, o, gate_up, down)"), -1;
         if (!PyArg_ParseTuple(four, "OOOO", &qkv, &o, &gate_up, &down)) return -1;
-        if (take_matrix(m, qkv, &layer->qkv, "qkv", (H + 2 * K) * D, C, 0) || take_matrix(m, o, &layer->o, "o", C, H * D, 0) ||
-            take_matrix(m, gate_up, &layer->gate_up, "gate_up", 2 * F, C, 1) || take_matrix(m, down, &layer->down, "down", C, F, 0))
+        if (take_matrix(m, kernels, qkv, &layer->qkv, "qkv", (H + 2 * K) * D, C, 0) ||
+            take_matrix(m, kernels, o, &layer->o, "o", C, H * D, 0) ||
+            take_matrix(m, kernels, gate_up, &layer->gate_up, "gate_up", 2 * F, C, 1) ||
+            take_matrix(m, kernels, down, &layer->down, "down", C, F, 0))
             return -1;
     }
     m->kernels = kernels;
@@ -128,12 +128,15 @@ static void give_back(Model *m, char *scratch) {
 
 /* Memory for a job of N tokens, and `more` floats behind it at job->more. */
 static char *furnish(Model *m, Job *job, long N, long threads, long more) {
-    long own = AT_ONCE + job->places + 16, joined = (m->H + 2 * m->K) * m->D;
-    long floats = N * (2 * m->C + joined + m->H * m->D + m->F) + threads * own + more + 7 * 16;
+    long joined = (m->H + 2 * m->K) * m->D, longest = m->C > m->F ? m->C : m->F;
+    longest = longest > m->H * m->D ? longest : m->H * m->D;
+    long room = m->kernels->rounded_row ? ROOM(longest) : 0, own = AT_ONCE + job->places + 16 + TOGETHER * room;
+    long floats = N * (2 * m->C + joined + m->H * m->D + m->F + 1 + room) + threads * own + more + 9 * 16;
     char *scratch = borrow(m, (size_t)floats * sizeof(float)), *left = scratch;
     if (!scratch) return NULL;
     job->x = carve(&left, N * m->C), job->joined = carve(&left, N * joined), job->mixed = carve(&left, N * m->H * m->D);
     job->hidden = carve(&left, N * m->F), job->wanted = carve(&left, N * m->C), job->own = carve(&left, threads * own);
+    job->scale = carve(&left, N), job->rounded = carve(&left, N * room);
     job->own_size = own, job->more = carve(&left, more);
     return scratch;
 }
@@ -188,7 +191,7 @@ static PyObject *model_step(PyObject *self, PyObject *const *given, Py_ssize_t c
         job.N = N - first < AT_ONCE ? N - first : AT_ONCE, job.first = first, job.last = last + b;
         for (job.heads = 0; b + job.heads < B && last[b + job.heads] < first + job.N;) job.heads++;
         job.ids = ids + first, job.row = row + first, job.place = place + first, job.logits = (float *)view[6].buf + b * m->V;
-        work_together(&job.team, (int)threads, MEETINGS(m));
+        work_together(&job.team, (int)threads, meetings(&job));
     }
     Py_END_ALLOW_THREADS;
     give_back(m, scratch);
@@ -291,7 +294,7 @@ static PyObject *model_write(PyObject *self, PyObject *const *given, Py_ssize_t 
     long done = 0;
     Py_BEGIN_ALLOW_THREADS;
     for (int stopped = 0; done < n && !stopped; done++) {
-        work_together(&job.team, (int)threads, MEETINGS(m));
+        work_together(&job.team, (int)threads, meetings(&job));
         c.ids = (int64_t *)view[14].buf + done * B, c.logprobs = (float *)view[15].buf + done * B;
         work_together(&c.team, B * m->V > ALONE ? (int)choosers : 1, 0);
         for (long b = 0; b < B; b++) stopped |= c.ids[b] == stop[b], place[b]++, position[b]++;
@@ -328,7 +331,7 @@ static PyType_Spec model_spec = {"sprout.engine._native.Model", sizeof(Model), 0
 static int add_types(PyObject *module) {
     pthread_atfork(NULL, NULL, forget_workers);
     PyObject *model = PyType_FromSpec(&model_spec);
-    int failed = !model || PyModule_AddObjectRef(module, "Model", model);
+    int failed = !model || PyModule_AddObjectRef(module, "Model", model) || PyModule_AddStringConstant(module, "best", kernels_named("")->name);
     Py_XDECREF(model);
     return failed ? -1 : 0;
 }

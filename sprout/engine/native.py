@@ -1,5 +1,6 @@
 """The C core behind the decoder, `native.c`, where the set-up could build it: a step of one new token for each row, on a CPU.
-It gives what `Decoder.step` gives in PyTorch, but for the last bits of a float."""
+It gives what `Decoder.step` gives in PyTorch, but for the last bits of a float; or, where the processor multiplies integers of
+16 bits faster, but for some ten-thousandths of what scores usually are (integers.h)."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ except ImportError as error:
 else:
     ABSENT = ""
 
-SWITCH = "SPROUT_NATIVE_DECODER"  # environment: 'off' leaves the steps to PyTorch; 'avx512', 'avx2', 'plain' ask for a kind
+SWITCH = "SPROUT_NATIVE_DECODER"  # environment: 'off' leaves the steps to PyTorch; the best kind of products is
+# chosen, or 'int16', or with 'float32' the best of 'avx512', 'avx2', 'plain'
 
 
 def say() -> str:
@@ -29,12 +31,18 @@ def say() -> str:
     if not _native:
         return f"decoder: PyTorch, several times slower on a CPU; the C core was not built, a C compiler at set-up does ({ABSENT})"
     switch = os.environ.get(SWITCH, "")
-    return f"decoder: PyTorch, since {SWITCH}=off" if switch == "off" else "decoder: the C core on a CPU"
+    if switch == "off":
+        return f"decoder: PyTorch, since {SWITCH}=off"
+    return f"decoder: the C core on a CPU, products {'of integers of 16 bits' if integers() else 'in float32'}"
 
 
-def core(decoder: Decoder, half: bool = False) -> Any:
-    """The decoder's weights once more, as the C core wants them; None where it can't be used. With `half` in bfloat16: half
-    the bytes to read for each token, and scores that are the less exact."""
+def integers() -> bool:
+    """Whether the C core multiplies integers of 16 bits."""
+    return _native is not None and (os.environ.get(SWITCH) or _native.best) == "int16"
+
+
+def core(decoder: Decoder) -> Any:
+    """The decoder's weights once more, as the C core wants them; None where it can't be used."""
     switch = os.environ.get(SWITCH, "")
     if _native is None or switch == "off" or decoder.device.type != "cpu":
         return None
@@ -43,7 +51,7 @@ def core(decoder: Decoder, half: bool = False) -> Any:
     whole = [m.contiguous().numpy() for m in (decoder.table, decoder.cos, decoder.sin, decoder.head)]
     return _native.Model(
         c.heads, c.kv_heads, c.head_size, c.width, c.hidden, c.vocab_size, c.context, c.eps, c.qk_gain * c.head_size**-0.5,
-        *whole, layers, half, switch,
+        *whole, layers, switch,
     )  # fmt: skip
 
 

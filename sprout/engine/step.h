@@ -9,6 +9,9 @@
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "threads.h"
 
@@ -16,16 +19,18 @@
 #define FAR 32e6 /* bytes of weights from which on it pays to ask for them AHEAD (floats), but for one or two rows: at 400 MB 1.1
                   * to 1.3 times the speed, at 64 MB 0.95 to 1.2, at 4 MB 0.8 (2 threads) */
 #define AHEAD 512
-#define DEEP 128 /* channels of a panel that the nearest cache holds beside some rows */
+#define DEEP 128 /* units of a panel that the nearest cache holds beside some rows */
 #define MOST_ERRANDS 256 /* of 8 kB each */
+#define ROOM(n) (((n) + 15) / 16 * 8) /* floats that n integers of 16 bits take, in whole vectors */
 #define INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
 enum { WRITTEN, ADDED, GATED }; /* what becomes of a product */
 
 typedef struct {
-    long channels, out, count; /* C; numbers that come out; panels */
-    int half, far;             /* bfloat16; the model's weights are more than a cache holds */
+    long channels, units, out, count; /* C; what a sum is of; numbers that come out; panels */
+    long size;                        /* of a panel */
+    int far;                          /* the model's weights are more than a cache holds */
     float *panels;
 } Matrix;
 
@@ -39,8 +44,9 @@ typedef struct {
 
 typedef struct {
     const char *name;
+    float (*rounded_row)(float *, const float *, long); /* where products are those of integers */
     float (*inverse_size)(const float *, long, float);
-    void (*product)(const Matrix *, long, long, int, long, const float *, const float *, float *, Errands *);
+    void (*product)(const Matrix *, long, long, int, long, const float *, long, const float *, float *, Errands *);
     void (*keep)(float *, const float *, long, float *, float *, const float *, const float *, float);
     void (*attend)(float *, long, long, const float *, const float *, long, const float *, const float *, float, float, float *,
                    float *);
@@ -50,18 +56,26 @@ typedef struct {
     double (*sum)(const float *, long);
 } Kernels;
 
-#define KERNELS(name, suffix) {name, inverse_size_##suffix, product_##suffix, keep_##suffix, attend_##suffix, most_##suffix, exponentials_##suffix, allow_##suffix, sum_##suffix}
+#define KERNELS(name, suffix, rounded_row) {name, rounded_row, inverse_size_##suffix, product_##suffix, keep_##suffix, attend_##suffix, most_##suffix, exponentials_##suffix, allow_##suffix, sum_##suffix}
 
 #if defined(__x86_64__)
 #define W 16
-#define NAME(x) x##_avx512
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
-#define BLOCKS BLOCK(12, 1) BLOCK(8, 1) BLOCK(4, 2) BLOCK(2, 4) BLOCK(1, 4) /* 16 or 8 sums of 32 registers */
+#define BLOCKS BLOCK(4, 2) BLOCK(2, 4) BLOCK(1, 4) /* 16 or 8 sums of 32 registers */
 #define ROWS 14
 #define MANY 8
 #define CASES CASE(14) CASE(13) CASE(12) CASE(11) CASE(10) CASE(9) CASE(8) CASE(7)
 #define EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define ODDS 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define INTEGERS
+#define NAME(x) x##_int16
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")))
+#include "kernels.h"
+#undef INTEGERS
+#undef NAME
+#undef TARGET
+
+#define NAME(x) x##_avx512
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
 #include "kernels.h"
 #undef W
 #undef NAME
@@ -105,18 +119,21 @@ typedef struct {
 #define ODDS 1, 3, 5, 7
 #include "kernels.h"
 
-/* Those that this processor has, the best first. */
+/* Those that this processor has, the best first; '' is any of them, and 'float32' any but int16. */
 static const Kernels *kernels_named(const char *name) {
-    static const Kernels plain = KERNELS("plain", plain);
+    int any = !*name || !strcmp(name, "float32");
+    static const Kernels plain = KERNELS("plain", plain, NULL);
 #if defined(__x86_64__)
-    static const Kernels avx512 = KERNELS("avx512", avx512), avx2 = KERNELS("avx2", avx2);
+    static const Kernels int16 = KERNELS("int16", int16, rounded_row_int16);
+    static const Kernels avx512 = KERNELS("avx512", avx512, NULL), avx2 = KERNELS("avx2", avx2, NULL);
     int has_512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
-    if (has_512 && (!*name || !strcmp(name, "avx512"))) return &avx512;
+    if (has_512 && __builtin_cpu_supports("avx512vnni") && (!*name || !strcmp(name, "int16"))) return &int16;
+    if (has_512 && (any || !strcmp(name, "avx512"))) return &avx512;
     int has_2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (has_2 && (!*name || !strcmp(name, "avx2"))) return &avx2;
+    if (has_2 && (any || !strcmp(name, "avx2"))) return &avx2;
 #endif
-    return !*name || !strcmp(name, "plain") ? &plain : NULL;
+    return any || !strcmp(name, "plain") ? &plain : NULL;
 }
 
 /* ---------------------------------------------------------------------------------------------- the step */
@@ -130,7 +147,7 @@ typedef struct {
     long L, H, K, D, C, F, V, context;
     long errands; /* at most */
     float eps, gain;
-    int half, far;
+    int far;
     const Kernels *kernels;
     Py_buffer table, cos, sin; /* (V, C), (context, D) twice */
     Layer *layers;
@@ -147,15 +164,34 @@ typedef struct {
     const int64_t *ids, *row, *place, *last;
     float *k, *v, *logits;
     float *x, *joined, *mixed, *hidden, *wanted, *own; /* (N, C), (N, (H + 2K) D), (N, H D), (N, F), (heads, C), (threads, own_size) */
-    float *more;
+    float *scale, *rounded, *more; /* (N,) and (N, ROOM(longest)), where rows are rounded together */
     long own_size, first; /* `last` counts from there */
 } Job;
 
-#define MEETINGS(m) (6 * (unsigned)(m)->L + 2)
+/* Rows are rounded by all threads together, and else, where they are so few that to meet takes longer, by each for itself. */
+#define TOGETHER 8
 
-static void share(Job *job, int thread, const Matrix *m, int how, long B, const float *x, const float *scale, float *out, Errands *errands) {
-    long first = m->count * thread / job->team.threads, last = m->count * (thread + 1) / job->team.threads;
-    job->m->kernels->product(m, first, last, how, B, x, scale, out, errands);
+static unsigned together(const Job *job, long B) { return job->m->kernels->rounded_row && B >= TOGETHER; }
+
+/* How often the threads meet in a step. */
+static unsigned meetings(const Job *job) {
+    return (6 + 4 * together(job, job->N)) * (unsigned)job->m->L + 2 + together(job, job->heads);
+}
+
+/* A thread's share of a product of x (B, m->channels), of which each row is normed, unless it is ADDED to what is there. The norm
+ * is one number for a row: what comes out is scaled, instead of what goes in. */
+static void share(Job *job, int thread, unsigned *n, const Matrix *m, int how, long B, const float *x, float *out, Errands *errands) {
+    const Kernels *kernels = job->m->kernels;
+    long threads = job->team.threads, C = m->channels, stride = C, shared = together(job, B);
+    float *own = job->own + thread * job->own_size, *scale = shared ? job->scale : own;
+    float *rounded = shared ? job->rounded : own + AT_ONCE + job->places + 16;
+    for (long b = shared ? thread : 0; b < B; b += shared ? threads : 1) {
+        scale[b] = how == ADDED ? 1 : kernels->inverse_size(x + b * C, C, job->m->eps);
+        if (kernels->rounded_row) scale[b] *= kernels->rounded_row(rounded + b * ROOM(C), x + b * C, C);
+    }
+    if (kernels->rounded_row) x = rounded, stride = ROOM(C);
+    if (shared) meet(&job->team, n);
+    kernels->product(m, m->count * thread / threads, m->count * (thread + 1) / threads, how, B, x, stride, scale, out, errands);
 }
 
 /* The keys and values at which a thread looks in a layer, as many as half of its cache holds: they come while the products before
@@ -174,17 +210,12 @@ static void plan(const Job *job, int thread, long layer, Errands *errands) {
     }
 }
 
-static void sizes(const Job *job, long B, const float *x, float *scale) {
-    for (long b = 0; b < B; b++) scale[b] = job->m->kernels->inverse_size(x + b * job->m->C, job->m->C, job->m->eps);
-}
-
-/* The stream of N tokens through all layers. The norm is one number for a token: what comes out of a product is scaled,
- * instead of what goes in. The threads meet MEETINGS times. */
+/* The stream of N tokens through all layers. */
 static void step(Team *team, int thread) {
     Job *job = (Job *)team;
     const Model *m = job->m;
     long N = job->N, H = m->H, K = m->K, D = m->D, C = m->C, group = H / K, joined = (H + 2 * K) * D, heads = job->heads;
-    float *scale = job->own + thread * job->own_size, *scores = scale + AT_ONCE;
+    float *scores = job->own + thread * job->own_size + AT_ONCE;
     unsigned n = 0;
     Errands errands;
     errands.n = errands.done = 0;
@@ -193,8 +224,7 @@ static void step(Team *team, int thread) {
     meet(team, &n);
     for (long i = 0; i < m->L; i++) {
         const Layer *layer = &m->layers[i];
-        sizes(job, N, job->x, scale);
-        share(job, thread, &layer->qkv, WRITTEN, N, job->x, scale, job->joined, &errands);
+        share(job, thread, &n, &layer->qkv, WRITTEN, N, job->x, job->joined, &errands);
         meet(team, &n);
         for (int looking = 0; looking < 2; looking++) { /* first every key is written, then the queries look at them */
             for (long unit = thread; unit < N * K; unit += team->threads) {
@@ -210,53 +240,50 @@ static void step(Team *team, int thread) {
             meet(team, &n);
         }
         plan(job, thread, (i + 1) % m->L, &errands); /* after the last layer, those of the next step's first */
-        share(job, thread, &layer->o, ADDED, N, job->mixed, scale, job->x, &errands);
+        share(job, thread, &n, &layer->o, ADDED, N, job->mixed, job->x, &errands);
         meet(team, &n);
-        sizes(job, N, job->x, scale);
-        share(job, thread, &layer->gate_up, GATED, N, job->x, scale, job->hidden, &errands);
+        share(job, thread, &n, &layer->gate_up, GATED, N, job->x, job->hidden, &errands);
         meet(team, &n);
-        share(job, thread, &layer->down, ADDED, N, job->hidden, scale, job->x, &errands);
+        share(job, thread, &n, &layer->down, ADDED, N, job->hidden, job->x, &errands);
         meet(team, &n);
     }
     for (long b = thread; b < heads; b += team->threads)
         memcpy(job->wanted + b * C, job->x + (job->last[b] - job->first) * C, (size_t)C * sizeof(float));
     meet(team, &n);
-    sizes(job, heads, job->wanted, scale);
-    share(job, thread, &m->head, WRITTEN, heads, job->wanted, scale, job->logits, &errands);
+    share(job, thread, &n, &m->head, WRITTEN, heads, job->wanted, job->logits, &errands);
 }
 
 /* ---------------------------------------------------------------------------------------------- matrices into panels */
 
-static uint16_t rounded(float x) { /* to bfloat16, to even; NaN stays NaN */
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    if (x != x) return (uint16_t)(bits >> 16 | 64);
-    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
-
-/* Rows (out, channels) into m's panels; with `gated` they are gates and then as many ups, 16 of each in a panel. */
-static int pack(Matrix *m, const float *rows, long out, long channels, int gated, int half, int far) {
-    long each = gated ? PANEL / 2 : PANEL, n = gated ? out / 2 : out;
-    *m = (Matrix){channels, n, (n + each - 1) / each, half, far, NULL};
-    size_t size = (size_t)(m->count * channels * PANEL) * (half ? 2 : 4);
+/* Rows (out, channels) into m's panels; with `gated` they are gates and then as many ups, 16 of each in a panel. As integers,
+ * pairs of channels and, behind a panel, the scales of its rows. */
+static int pack(Matrix *m, const Kernels *kernels, const float *rows, long out, long channels, int gated, int far) {
+    int integers = kernels->rounded_row != NULL;
+    long each = gated ? PANEL / 2 : PANEL, n = gated ? out / 2 : out, units = integers ? (channels + 1) / 2 : channels;
+    *m = (Matrix){channels, units, n, (n + each - 1) / each, (units + integers) * PANEL, far, NULL};
+    size_t size = (size_t)(m->count * m->size) * sizeof(float);
     void *panels;
-    if (posix_memalign(&panels, size >= 1 << 21 ? 1 << 21 : 64, size)) return -1;
+    float *rounded = integers ? malloc((size_t)(PANEL * ROOM(channels)) * sizeof(float)) : NULL;
+    if ((integers && !rounded) || posix_memalign(&panels, size >= 1 << 21 ? 1 << 21 : 64, size)) return free(rounded), -1;
 #ifdef MADV_HUGEPAGE
     madvise(panels, size, MADV_HUGEPAGE); /* fewer pages to look up while reading from end to end */
 #endif
     m->panels = panels;
-    for (long p = 0; p < m->count; p++)
-        for (long part = 0; part < channels; part += 64) /* so few channels at a time that they stay near for all rows */
-            for (long j = 0; j < PANEL; j++) {
-                long within = p * each + j % each, end = part + 64 < channels ? part + 64 : channels;
-                const float *row = within < n ? rows + (j < each ? within : n + within) * channels : NULL;
-                float *to = m->panels + p * channels * PANEL + j;
-                uint16_t *halves = (uint16_t *)panels + p * channels * PANEL + j % (PANEL / 2) * 2 + j / (PANEL / 2);
-                for (long c = part; c < end; c++) {
-                    float x = row ? row[c] : 0;
-                    if (half) halves[c * PANEL] = rounded(x);
-                    else to[c * PANEL] = x;
-                }
-            }
+    for (long p = 0; p < m->count; p++) {
+        float *panel = m->panels + p * m->size;
+        const float *row[PANEL];
+        for (long j = 0; j < PANEL; j++) {
+            long within = p * each + j % each;
+            row[j] = within < n ? rows + (j < each ? within : n + within) * channels : NULL;
+            if (!integers) continue;
+            float *to = rounded + j * ROOM(channels);
+            panel[units * PANEL + j] = row[j] ? kernels->rounded_row(to, row[j], channels) : 0;
+            row[j] = row[j] ? to : NULL;
+        }
+        for (long part = 0; part < units; part += 64) /* so few at a time that they stay near for all rows */
+            for (long j = 0; j < PANEL; j++)
+                for (long u = part; u < units && u < part + 64; u++) panel[u * PANEL + j] = row[j] ? row[j][u] : 0;
+    }
+    free(rounded);
     return 0;
 }

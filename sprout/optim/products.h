@@ -97,6 +97,7 @@ static inline __attribute__((always_inline)) void ISA(tile)(int k, const float *
         for (int j = 0; j < n && j < NV * VL; j++)
             c[i * ldc + j] = whole[i * NV * VL + j] + (add ? c[i * ldc + j] : 0);
 }
+#undef SUM
 
 static inline __attribute__((always_inline)) void ISA(slice)(int M, int N, int K, Left a, Right b, float *c, long ldc, int add) {
     const int tiles = (M + MR - 1) / MR, lines = K * (PANEL / 16), share = (lines + tiles - 1) / tiles;
