@@ -141,9 +141,9 @@ def open_session(config: GrowConfig, compute: Compute, say: Say) -> Session:
         free //= place.local_size
     recompute, line = fitting(shape, compute, rows, config.recompute, free, planning)
     say(line)
-    if config.rl_steps and (config.uses_world or config.tasks):
+    if compute.kernels == "c" and config.rl_steps and (config.uses_world or config.tasks):
         most = reinforce_bytes(shape, compute, rows, recompute)
-        say(f"reinforcement takes at most about {most / 1e9:.2f} GB{': it may not fit' if free is not None and most > free else ''}")
+        say(f"reinforcement takes up to about {most / 1e9:.2f} GB{': it may not fit' if free is not None and most > free else ''}")
     world = build_world(config.world)
     kept: list[Begun] = []
 
@@ -214,7 +214,7 @@ class Begun:
 def read_run(config: GrowConfig, world: World, say: Say) -> Begun:
     """Read the user's files and the run's folder, and learn the tokenizer where there is none."""
     local = read_local(config, say)
-    free_to_change = ("run", "threads", "eval_problems", "stream", "recompute", "attention")
+    free_to_change = ("run", "threads", "eval_problems", "stream", "recompute", "attention", "products")
     ours = {k: str(v) for k, v in asdict(config).items() if k not in free_to_change}
     if config.text or config.chat or config.tasks:
         ours["data"] = local["fingerprint"]

@@ -117,6 +117,7 @@ def test_sums_that_are_cut_and_more_tokens_than_logits_at_once(name):
         p.grad = None
     assert float(core(batch, 0.01).double().sum()) == pytest.approx(nats, rel=1e-4 if name == "int16" else 1e-5)
     assert within(name, [p.grad for p in model.parameters()], theirs)
+    assert worst([p.grad for p in model.parameters()], theirs) < (5e-3 if name == "int16" else 5e-4)  # each by itself
 
 
 @pytest.mark.skipif("int16" not in SETS, reason="this CPU has no AVX-512 VNNI")

@@ -29,7 +29,7 @@ from sprout.model.dial import matrix_parameters, shape_of
 from sprout.model.hf import hf_weights, save_hf
 from sprout.tokenizer import Tokenizer
 
-Row = dict[str, Any]  # contender, size, chats, tokens_per_second, ratio (of Sprout's speed to this one's, of LIKE precision), note
+Row = dict[str, Any]  # contender, size, chats, tokens_per_second, ratio (of Sprout's speed to this one's; see LIKE), note
 SIZES = {"1M": shape_of(4, 2048, 512), "12M": replace(shape_of(8, 8192, 512), layers=6), "100M": shape_of(12, 32768, 512)}
 PROMPT = 16  # tokens, about
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import shutil
@@ -87,18 +88,17 @@ def _cpu_dtype() -> tuple[torch.dtype, str]:
     return torch.float32, f"float32 activations: this CPU multiplies bfloat16 {ratio:.1f} times as fast"
 
 
-def _vnni() -> bool:
-    """Whether this CPU multiplies 16-bit integers, and adds the products up, at twice the rate of float32."""
-    capability = getattr(torch.cpu, "_is_vnni_supported", None)
-    return bool(capability and capability())
-
-
 def _built(name: str) -> bool:
     """Whether the set-up built this C extension (looked up by name, without loading it)."""
     try:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:
         return False
+
+
+def _integers() -> bool:
+    """Whether the C core has products of 16-bit integers here (it is loaded by its name, since it belongs to who comes later)."""
+    return "int16" in importlib.import_module("sprout.optim._native").sets()
 
 
 def _attention(device: str, compiled: bool) -> tuple[str, str]:
@@ -169,10 +169,10 @@ def decide(
     else:
         dtype, why = torch.float32, "float32 activations: bfloat16 isn't tried on MPS"
     reasons.append(why)
-    if products == "int16" and not (kernels == "c" and _vnni()):
+    if products == "int16" and not (kernels == "c" and _integers()):
         raise UserError("products is 'int16', which is for the C core on CPUs with AVX-512 VNNI; leave the option away, or take float32.")
     if kernels == "c" and products == "auto":
-        products = "int16" if _vnni() else "float32"
+        products = "int16" if _integers() else "float32"
         reasons.append("products of integers of 16 bits: twice float32's rate on this CPU, and closer to float32 than bfloat16 is"
                        if products == "int16" else "products of float32: no AVX-512 VNNI here")  # fmt: skip
     elif kernels == "c":
@@ -216,12 +216,15 @@ def decide(
 
 def agree(compute: Compute) -> Compute:
     """What all processes can do alike; a collective. Raises UserError where one has a GPU and another has none."""
-    everybody = gathered((compute.device, compute.dtype))
-    if devices := sorted({device for device, _ in everybody} - {compute.device}):
+    everybody = gathered((compute.device, compute.dtype, compute.products))
+    if devices := sorted({device for device, _, _ in everybody} - {compute.device}):
         raise UserError(f"some processes would compute on {compute.device} and others on {', '.join(devices)}; give --device.")
-    if compute.dtype != torch.float32 and torch.float32 in {dtype for _, dtype in everybody}:
+    if compute.dtype != torch.float32 and torch.float32 in {dtype for _, dtype, _ in everybody}:
         reason = "float32 activations: not all processes found bfloat16 faster"
-        return replace(compute, dtype=torch.float32, reasons=(*compute.reasons, reason))
+        compute = replace(compute, dtype=torch.float32, reasons=(*compute.reasons, reason))
+    if compute.products != "float32" and "float32" in {products for _, _, products in everybody}:
+        reason = "products of float32: not all processes have AVX-512 VNNI"
+        compute = replace(compute, products="float32", reasons=(*compute.reasons, reason))
     return compute
 
 

@@ -82,7 +82,7 @@ def look_by_products(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 
 class Decoder:
     """One model's weights as they are at this moment, in float32 whatever it is trained in: a reply and its
-    log-probabilities then depend on the weights alone. The C core may round them to 16 bits (native.py)."""
+    log-probabilities then depend on the weights alone, and on whether the C core multiplies integers of 16 bits (native.py)."""
 
     @torch.inference_mode()
     def __init__(self, model: GPT) -> None:

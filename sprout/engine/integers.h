@@ -1,9 +1,10 @@
 /* Rows of 16-bit integers, whose products processors with VNNI sum up at twice the rate of float32, and which are half as many
  * bytes to read: kernels.h includes this file for the kind of kernels that multiplies them.
  *
- * Each row of x, and each row of a matrix, is scaled to the length LONGEST and rounded. That is off by a ten-thousandth of what
- * is usual in the row, where bfloat16 is off by some thousandths of each number; and no sum leaves 32 bits: none is larger than
- * the product of the two lengths (Cauchy and Schwarz). sprout/optim/integers.h does the same for training.
+ * Each row of x, and each row of a matrix, is scaled to the length LONGEST and rounded. That is off by some ten-thousandths of
+ * what is usual in the row, where bfloat16 is off by some thousandths of each number; and no sum leaves 32 bits: none is larger
+ * than the product of the two lengths (Cauchy and Schwarz), to which rounding adds next to nothing. sprout/optim/integers.h does
+ * the same for training.
  *
  * Channels 2t and 2t + 1 lie in the place of a float, a unit of the sum. The matrix rows' scales stand behind their panel. */
 #define LONGEST 32767.0f

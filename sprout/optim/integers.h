@@ -1,7 +1,9 @@
 /* Both sides of products of 16-bit integers, which processors with VNNI compute at twice the rate of float32, and their sums
- * exactly: each part of a row of A, and each column of B, is scaled to the length LONGEST and rounded. So what is lost is about
- * a five-thousandth of the usual number in there (bfloat16: up to a 256th of each), and no sum leaves 32 bits, since none is
- * larger than the product of two lengths (Cauchy and Schwarz). Training by integers: arXiv 1802.00930.
+ * exactly: each part of a row of A, and each column of B, is scaled to the length LONGEST and rounded. Of k numbers the usual
+ * one is then LONGEST / sqrt(k), and a rounding is off by 0.29: a seven-thousandth of it for 256, a 600th for 32,768 (bfloat16
+ * loses up to a 256th of each number). No sum leaves 32 bits, since none is larger than the product of the two lengths (Cauchy
+ * and Schwarz); rounding makes these longer by sqrt(k) / 2 at most, and there is room for twice LONGEST^2. Training by integers:
+ * arXiv 1802.00930.
  *
  * Two integers whose products are added up next lie in the place of a float: of each 32 numbers of a sum, number t and number
  * t + 16. Beyond that both sides lie as those of float32 do. B's scales are behind its panels. */
@@ -21,7 +23,7 @@ static inline __m512i ISA(pairs)(vec first, vec second, vec by) {
 }
 
 /* A = x (rows x k), k in thirty-twos. */
-static Left ISA(left)(float *room, const float *x, long ld_, int rows, int k) {
+static inline Left ISA(left)(float *room, const float *x, long ld_, int rows, int k) {
     const int deep = CUT(k);
     float *to = room, *scale = room + (long)rows * (k / 2);
     for (int i = 0; i < rows; i++, x += ld_)
@@ -51,7 +53,7 @@ static Left ISA(left)(float *room, const float *x, long ld_, int rows, int k) {
     ISA(pairs)((t) < end ? ld(x + (t) * ld_ + first + (v) * VL) : (vec){0}, (t) + VL < end ? ld(x + ((t) + VL) * ld_ + first + (v) * VL) : (vec){0}, by[v])
 
 /* A = x^T of x (k x n), whose rows are there up to a multiple of sixteen. */
-static Left ISA(left_turned)(float *room, const float *x, long ld_, int k, int n) {
+static inline Left ISA(left_turned)(float *room, const float *x, long ld_, int k, int n) {
     const int deep = CUT(k), units = UNIT(k);
     float *scale = room + (long)UP(n, MR) * units;
     for (int from = 0; from < k; from += deep)
@@ -71,7 +73,7 @@ static Left ISA(left_turned)(float *room, const float *x, long ld_, int k, int n
 
 /* B(k, n) = x[k][n], n in sixteens, in panels of `whole` rows; of the last panel, what is missing of its columns is 0, what is
  * missing of its rows is left as it is. */
-static Right ISA(right)(float *to, const float *x, long ld_, int k, int n, int whole) {
+static inline Right ISA(right)(float *to, const float *x, long ld_, int k, int n, int whole) {
     const Right b = ISA(packed)(to, whole, n);
     for (int first = 0, from = 0, end = k; first < n; first += PANEL, to += b.panel) {
         const int columns = n - first < PANEL ? (n - first) / VL : PANEL / VL;
@@ -85,7 +87,7 @@ static Right ISA(right)(float *to, const float *x, long ld_, int k, int n, int w
 }
 
 /* B(k, n) = x[n][k], k in thirty-twos, in panels; so many k at a time that what is written stays near. */
-static Right ISA(right_turned)(float *to, const float *x, long ld_, int k, int n) {
+static inline Right ISA(right_turned)(float *to, const float *x, long ld_, int k, int n) {
     const Right b = ISA(packed)(to, k, n);
     for (int first = 0; first < n; first += PANEL, to += b.panel) {
         vec by[PANEL], back;

@@ -123,8 +123,10 @@ static inline __attribute__((always_inline)) void ISA(slice)(int M, int N, int K
 /* A long sum is cut, so that what is read again for each 64 columns, and for each row of tiles, stays near. */
 static __attribute__((noinline)) void ISA(product)(int M, int N, int K, Left a, Right b, float *c, long ldc, int add) {
     const int deep = CUT(K);
-    for (int k = 0; k < K; k += deep, a.p += UNIT(deep) * a.cs, a.scale += INTEGERS ? M : 0, b.p += (long)UNIT(deep) * PANEL)
+    for (int k = 0; k < K; k += deep, a.p += UNIT(deep) * a.cs, b.p += (long)UNIT(deep) * PANEL) {
         ISA(slice)(M, N, UNIT(K - k < deep ? K - k : deep), a, b, c, ldc, add || k);
+        if (INTEGERS) a.scale += M;
+    }
 }
 
 /* B (k x n) as it was packed. */
@@ -165,7 +167,7 @@ static inline Left ISA(left_turned)(float *room, const float *x, long ld_, int k
 }
 
 /* B(k, n) = x[k][n], in panels of `whole` rows; what is missing of the last panel's columns is 0, what is of its rows is left as it is. */
-static Right ISA(right)(float *to, const float *x, long ld_, int k, int n, int whole) {
+static inline Right ISA(right)(float *to, const float *x, long ld_, int k, int n, int whole) {
     const Right b = ISA(packed)(to, whole, n);
     for (int j = 0; j < n; j += PANEL, to += (long)(whole - k) * PANEL)
         for (int t = 0; t < k; t++, to += PANEL) {

@@ -40,8 +40,9 @@ GROUPS, REPLIES = 24, 8  # problems of a step, and tries at each
 
 
 def reinforce_bytes(shape: GPTConfig, compute: Compute, rows: int, recompute: bool = False) -> int:
-    """The most memory that reinforcement takes at a time, were every reply to fill its context: what training takes, the
-    weights of the beginning (kept, and as a model), those of two engines, of which one is being made ready, and the cache."""
+    """About the most memory that reinforcement by the C core takes at a time, were every reply to fill its context: what
+    training takes, the weights of the beginning (kept, and as a model), those of two engines, gradients of the rehearsal, and
+    the cache."""
     weights, cache = 4 * parameters(shape), GROUPS * REPLIES * shape.context * cache_bytes_per_token(shape)
     return training_bytes(shape, compute, rows, recompute) + 5 * weights + cache
 
@@ -124,7 +125,7 @@ def run_reinforce(s: Session) -> None:
     optim = OptimConfig(d.matrix_lr * 0.35, d.embed_lr * 0.14, d.head_lr * 0.35, 0.0, dtype=s.compute.dtype, kernels=s.compute.kernels)
     config = ReinforceConfig(s.plan.reinforce, GROUPS, REPLIES, 130, 1.0, stable_hash(s.config.seed, "rl") % 10_000, optim)
     samples = Samples(s, "reinforce") if s.watched else None
-    # In float32, which the C core is; by torch nothing is compiled, since lengths differ.
+    # By torch in float32, and nothing is compiled, since lengths differ.
     log = reinforce(
         s.model, s.tokenizer, s.toolbox, problems, check_problem, config, checkpoint_folder(s, "reinforce"), s.say,
         rehearsal(s, s.plan.reinforce), s.journal, samples.now_and_then if samples else None,

@@ -120,10 +120,10 @@ def reinforce(
     """Train `model` in place on problems from an endless iterator; go on from a checkpoint in `folder` if there is one.
     `rehearse(step)`, where given, adds the gradients of a batch of what was learned before, so that practising one thing
     does not unlearn the others (as PPO-ptx does, arXiv 2203.02155). `journal` and `sample` are for who watches, as in
-    `train`; `gradients` is who computes them in float32 (torch by itself where not given).
+    `train`; `gradients` is who computes them (torch in float32 where not given).
 
     Returns per step: reward, shares of groups all right and all wrong, mean length, share cut off, entropy (the mean
-    nats of what was sampled), KL to the beginning (nats a token), seconds. Groups all right or all wrong teach nothing and take no part in the update."""
+    nats of what was sampled), KL to the beginning (nats a token, as far as the rounding of `gradients` goes), seconds. Groups all right or all wrong teach nothing and take no part in the update."""
     gradients = gradients or make_gradients(model, Compute("cpu", torch.float32, False, torch.get_num_threads(), ()))
     optimizer = Optimizer(model, config.optim)
     engine = Engine(model, tokenizer, toolbox, max_batch=config.groups * config.replies)

@@ -43,7 +43,7 @@ static __attribute__((noinline)) void ISA(attend)(const Shape *s, Room *w, int T
     const float scale = 1 / sqrtf(D);
     for (int g = 0; g < s->K; g++) {
         const Right keys = ISA(right_turned)(w->keys_turned, qkv + wide + g * D, J, D, T);
-        const Right values = ISA(right)(w->values, qkv + wide + (s->K + g) * D, J, T, D, w->T); /* of all T rows, so that a product may begin at any */
+        const Right values = ISA(right)(w->values, qkv + wide + (s->K + g) * D, J, T, D, w->T); /* of all T rows: a product may begin at any 64th */
         for (int h = g * (s->H / s->K); h < (g + 1) * (s->H / s->K); h++)
             for (int a = 0; a < T; a += BLOCK) {
                 int e = a + BLOCK < T ? a + BLOCK : T, low = w->start[a] / PANEL * PANEL, n = e - low;
