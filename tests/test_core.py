@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sprout.common import compute as choices
 from sprout.common.compute import Compute, decide
 from sprout.common.errors import UserError
 from sprout.data import Batch
@@ -283,6 +284,14 @@ def test_a_model_trained_by_the_core_is_the_one_that_torch_trains():
         losses.append(mine)
     assert losses[0] == pytest.approx(losses[1], rel=2e-4) and losses[0] == pytest.approx(losses[2], rel=3e-3)
     assert losses[0][-1] < losses[0][0]
+
+
+def test_processes_of_different_machines_agree_on_products(monkeypatch):
+    mine = Compute("cpu", torch.float32, False, 1, (), "c", "int16")
+    for theirs, then in (("float32", "float32"), ("int16", "int16")):
+        monkeypatch.setattr(choices, "gathered", lambda told, theirs=theirs: [told, (*told[:2], theirs)])
+        found = choices.agree(mine)
+        assert found.products == then and ("not all processes" in found.say()) == (then == "float32")
 
 
 @pytest.mark.parametrize("change, why", [
