@@ -402,6 +402,22 @@ def test_side_by_side(page, page_url):
         expect(stats).to_contain_text("tokens/s")
 
 
+@pytest.mark.parametrize("view", ["chat", "compare"])
+def test_who_asks_before_the_models_are_known_is_answered(page, view):
+    held = []
+    page.route("**/v1/models", lambda route: held.append(route))
+    script(page, says("here"))
+    page.goto(f"/#{view}")
+    page.locator(f"#view-{view}").get_by_role("button", name="Who are you?").click()
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    assert page.evaluate("asked") == []
+    for route in held:
+        route.continue_()
+    expect(page.locator(f"#view-{view} .reply .foot:visible").last).to_be_visible()
+    asked = page.evaluate("asked")
+    assert asked and all(body["model"] for body in asked), asked
+
+
 def test_side_by_side_is_stopped_at_once(page):
     script(page, {"chunks": says(*["word "] * 200), "pause": 50})
     page.goto("/#compare")

@@ -116,15 +116,17 @@ export function chatView(view, listChanged) {
   async function write(turn, options) {
     const mine = { conversation, turn, stop: new AbortController() };
     writing = mine;
-    const at = conversation, model = models.chosen;
+    const at = conversation;
     const messages = messagesUpTo(at, at.turns.find((other) => other.id === turn.parent));
-    const body = { model, messages, ...options, house_tools: models.toolsOf(model) };
     draw();
     drawn.get(turn.id).view.limits.maxTokens = options.max_tokens;
     listChanged();
     toEnd();
     announce("Sprout is writing.");
     let saved = 0;
+    await models.tried;
+    const model = (turn.reply.model ||= models.chosen);
+    const body = { model, messages, ...options, house_tools: models.toolsOf(model) };
     await generate(turn.reply, CHAT, body, mine.stop.signal, () => {
       drawn.get(turn.id)?.update();
       if (Date.now() - saved > SAVE_EVERY) { saved = Date.now(); store.save(at); }

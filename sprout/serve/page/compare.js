@@ -57,6 +57,8 @@ export function compareView(view, system) {
     const mine = new AbortController();
     stopping = mine;
     box.setBusy(true);
+    await models.tried;
+    if (stopping !== mine) return;
     draw();
     asked.textContent = text;
     asked.hidden = false;

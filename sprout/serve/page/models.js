@@ -15,17 +15,24 @@ export const TAUGHT = {
 export const stageLabel = (stage) => LABELS[stage] ?? stage;
 
 const listeners = new Set();
+let asked; // settles `tried`
 
 export const models = {
   /** @type {Object[]} as the server lists them */
   list: [],
   chosen: "",
   switchedOff: new Set(), // names of tools
+  /** Settled when the server has been asked for the list once, whatever it said: who is faster than that has to wait. */
+  tried: new Promise((settle) => { asked = settle; }),
 
   async load() {
-    this.list = await listModels();
-    if (!this.get(this.chosen)) this.chosen = this.list[0]?.id ?? "";
-    for (const listener of listeners) listener();
+    try {
+      this.list = await listModels();
+      if (!this.get(this.chosen)) this.chosen = this.list[0]?.id ?? "";
+      for (const listener of listeners) listener();
+    } finally {
+      asked();
+    }
   },
   get(id) {
     return this.list.find((model) => model.id === id);
