@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sprout.engine import Decoder, Engine, KVCache, Sampling, native, sampling
+from sprout.engine import Decoder, Engine, Sampling, native, sampling
 from sprout.model import GPT, GPTConfig
 from sprout.tokenizer import Tokenizer
 from tests.test_engine import WORDS, prompts, random_model, shape
@@ -60,7 +60,7 @@ def scores_are_the_models(config: GPTConfig, rows: int, threads: int, seed: int)
     decoder, ids = Decoder(model), torch.from_numpy(rng.integers(0, config.vocab_size, (rows, config.context)))
     assert decoder.core is not None
     whole = model.logits(model(ids))
-    cache, order = KVCache.empty(config, rows + 2), torch.from_numpy(rng.permutation(rows + 2)[:rows].copy())
+    cache, order = decoder.cache(rows + 2), torch.from_numpy(rng.permutation(rows + 2)[:rows].copy())
     at = torch.zeros(rows, dtype=torch.int64)
     torch.set_num_threads(threads)
     try:
@@ -85,8 +85,8 @@ def test_long_prompts_and_many_rows(kind: str) -> None:
     config = GPTConfig(100, 300, 2, 32, 4, 2, 16, 48)
     model, generator = random_model(config), torch.Generator().manual_seed(0)
     ids, lengths = torch.randint(0, 100, (70, 300), generator=generator), torch.randint(1, 301, (70,), generator=generator)
-    cache = KVCache.empty(config, 70)
-    got = Decoder(model).step(ids, cache, slice(0, 70), torch.zeros(70, dtype=torch.int64), lengths - 1)
+    decoder = Decoder(model)
+    got = decoder.step(ids, decoder.cache(70), slice(0, 70), torch.zeros(70, dtype=torch.int64), lengths - 1)
     for b in range(0, 70, 9):
         assert close(got[b], model.logits(model(ids[b : b + 1, : lengths[b]]))[0, -1])
 
@@ -95,7 +95,7 @@ def test_long_prompts_and_many_rows(kind: str) -> None:
 def test_a_row_is_the_same_to_the_last_bit_in_any_company(kind: str) -> None:
     config = GPTConfig(100, 40, 2, 48, 4, 2, 16, 80)
     decoder, ids = Decoder(random_model(config)), torch.randint(0, 100, (30, 20))
-    many, one = KVCache.empty(config, 30), KVCache.empty(config, 1)
+    many, one = decoder.cache(30), decoder.cache(1)
     for t in range(20):
         together = decoder.step(ids[:, t : t + 1], many, slice(0, 30), torch.full((30,), t), torch.zeros(30, dtype=torch.int64))
         alone = decoder.step(ids[7:8, t : t + 1], one, slice(0, 1), torch.tensor([t]), torch.zeros(1, dtype=torch.int64))
@@ -108,9 +108,9 @@ def test_any_number_of_rows_gives_a_row_the_same_bits(kind: str) -> None:
     config = GPTConfig(70, 4, 1, 152, 2, 1, 76, 301)
     decoder, ids = Decoder(random_model(config)), torch.randint(0, 70, (150, 1))
     nothing = torch.zeros(150, dtype=torch.int64)
-    alone = [decoder.step(ids[b : b + 1], KVCache.empty(config, 1), slice(0, 1), nothing[:1], nothing[:1]) for b in range(150)]
+    alone = [decoder.step(ids[b : b + 1], decoder.cache(1), slice(0, 1), nothing[:1], nothing[:1]) for b in range(150)]
     for B in (*range(2, 40), 64, 70, 71, 72, 73, 128, 140, 150):
-        together = decoder.step(ids[:B], KVCache.empty(config, B), slice(0, B), nothing[:B], nothing[:B])
+        together = decoder.step(ids[:B], decoder.cache(B), slice(0, B), nothing[:B], nothing[:B])
         assert torch.equal(together, torch.cat(alone[:B])), B
 
 
@@ -120,7 +120,8 @@ def test_integers_are_as_near_as_they_should_be(kind: str) -> None:
     config = GPTConfig(300, 60, 3, 128, 4, 2, 32, 352)
     model, ids = random_model(config), torch.randint(0, 300, (9, 60))
     last = torch.full((9,), 59)
-    got = Decoder(model).step(ids, KVCache.empty(config, 9), slice(0, 9), torch.zeros(9, dtype=torch.int64), last)
+    decoder = Decoder(model)
+    got = decoder.step(ids, decoder.cache(9), slice(0, 9), torch.zeros(9, dtype=torch.int64), last)
     want = model.logits(model(ids))[:, -1]
     error = float((got - want).square().mean().sqrt() / want.std())
     assert error < (2e-3 if kind == "int16" else 2e-5)
@@ -133,15 +134,16 @@ def test_numbers_of_any_kind(kind: str, number: float) -> None:
     finite spoils no other's score."""
     config = GPTConfig(40, 12, 1, 17, 2, 1, 8, 23)
     model, ids, nothing = random_model(config), torch.randint(0, 40, (3, 12)), torch.zeros(3, dtype=torch.int64)
-    want = Decoder(model).step(ids, KVCache.empty(config, 3), slice(0, 3), nothing, nothing + 11)
+    cache = Decoder(model).cache(3)
+    want = Decoder(model).step(ids, cache, slice(0, 3), nothing, nothing + 11)
     assert model.head is not None
     model.head[5] = number
-    got = Decoder(model).step(ids, KVCache.empty(config, 3), slice(0, 3), nothing, nothing + 11)
+    got = Decoder(model).step(ids, cache, slice(0, 3), nothing, nothing + 11)
     assert torch.equal(got[:, :5], want[:, :5]) and torch.equal(got[:, 6:], want[:, 6:])
     assert number != 0 or (got[:, 5] == 0).all()
     assert abs(number) < 1e38 or not got[:, 5].isfinite().all()
     model.embed[:], model.blocks[0].down[:] = number, number
-    Decoder(model).step(ids, KVCache.empty(config, 3), slice(0, 3), nothing, nothing + 11)
+    Decoder(model).step(ids, cache, slice(0, 3), nothing, nothing + 11)
 
 
 # ------------------------------------------------------------------------------------------------ choosing
@@ -201,8 +203,8 @@ def test_replies_are_the_same_without_it(asked: Sampling, kind: str, monkeypatch
 
 def test_what_does_not_fit_is_refused() -> None:
     config = GPTConfig(50, 20, 2, 16, 2, 1, 8, 24)
-    core = Decoder(random_model(config)).core
-    cache = KVCache.empty(config, 3)
+    decoder = Decoder(random_model(config))
+    core, cache = decoder.core, decoder.cache(3)
     k, v, logits = cache.k.numpy(), cache.v.numpy(), np.empty((2, 50), np.float32)
     right = [np.array([1, 2]), np.array([0, 2]), np.array([0, 19]), np.array([0, 1]), k, v, logits]
     core.step(*right, 1)
@@ -259,14 +261,14 @@ def test_several_callers_at_once() -> None:
     """Each has its own memory; one has the other threads, the rest work alone."""
     config = GPTConfig(300, 30, 2, 64, 4, 2, 16, 96)
     decoder, ids = Decoder(random_model(config)), torch.randint(0, 300, (3, 30))
-    want = [decoder.step(ids[i : i + 1], KVCache.empty(config, 1), slice(0, 1), torch.tensor([0]), torch.tensor([29])) for i in range(3)]
+    want = [decoder.step(ids[i : i + 1], decoder.cache(1), slice(0, 1), torch.tensor([0]), torch.tensor([29])) for i in range(3)]
     wrong: list[int] = []
 
     def caller(i: int) -> None:
         torch.set_num_threads(2)
         with torch.inference_mode():
             for _ in range(40):
-                cache = KVCache.empty(config, 1)
+                cache = decoder.cache(1)
                 got = decoder.step(ids[i : i + 1], cache, slice(0, 1), torch.tensor([0]), torch.tensor([29]))
                 if not torch.equal(got, want[i]):
                     wrong.append(i)

@@ -209,7 +209,8 @@ def test_a_second_turn_reads_only_what_is_new(engine: Engine) -> None:
 def test_the_store_gives_back_what_was_kept(rows: list[list[int]], blocks: int) -> None:
     """Against the definition: keys are a function of all ids up to their place; what comes back is exactly that."""
     config = GPTConfig(8, 4 * BLOCK, 1, 4, 1, 1, 4, 4)
-    store, cache = PrefixStore(config, blocks), KVCache.empty(config, 2)
+    cache = KVCache.empty(config, 2)
+    store = PrefixStore(cache, blocks)
 
     def keys(ids: np.ndarray) -> Tensor:
         return torch.tensor([float(hash(tuple(ids[: i + 1].tolist())) % 1000003) for i in range(len(ids))])
@@ -228,7 +229,8 @@ def test_the_store_gives_back_what_was_kept(rows: list[list[int]], blocks: int) 
 
 def test_what_hangs_on_others_goes_first() -> None:
     config = GPTConfig(8, 8 * BLOCK, 1, 4, 1, 1, 4, 4)
-    store, cache = PrefixStore(config, 4), KVCache.empty(config, 1)
+    cache = KVCache.empty(config, 1)
+    store = PrefixStore(cache, 4)
     long, other = np.repeat([1, 2, 3, 4], BLOCK), np.repeat([5, 6], BLOCK)
     store.keep(long, cache, 0)
     store.keep(other, cache, 0)

@@ -21,7 +21,7 @@ from sprout.common.errors import UserError
 from sprout.common.messages import Message, ToolCall
 from sprout.engine import native
 from sprout.engine.constraint import Guide
-from sprout.engine.decoder import Decoder, KVCache
+from sprout.engine.decoder import Decoder
 from sprout.engine.prefixes import PrefixStore
 from sprout.engine.sampling import choose, log_probability, penalise, uniform
 from sprout.engine.tools import run_tool
@@ -102,8 +102,8 @@ class Batch:
         self.rows = np.zeros(size, row_type(config.context))
         self.requests: list[Request] = []
         with torch.inference_mode():
-            self.cache = KVCache.empty(config, size, self.device)
-            self.prefixes = PrefixStore(config, blocks, self.device) if blocks else None
+            self.cache = decoder.cache(size)
+            self.prefixes = PrefixStore(self.cache, blocks) if blocks else None
         self.call, self.end, self.start = special["<|call|>"], special["<|end|>"], special["<|endoftext|>"]
         # Headers and results are placed here alone: the model can't pass its words off as a tool's or the user's.
         never = [special[f"<|{role}|>"] for role in ("system", "user", "assistant", "tool")]

@@ -24,13 +24,13 @@ from sprout.model.layers import norm, rotate
 MANY = 8  # rows, from which products are faster
 
 
-def untouched(shape: tuple[int, ...]) -> Tensor:
+def untouched(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Zeros on the CPU that the system only provides where something is written, in small pages. Rows are rarely full: with
     torch's zeros all of them were written first, with NumPy's whole pages of 2 MB (LOG.md)."""
     if sys.platform == "win32":
-        return torch.zeros(shape)
-    pages = mmap.mmap(-1, 4 * math.prod(shape), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return torch.frombuffer(pages, dtype=torch.float32).view(shape)
+        return torch.zeros(shape, dtype=dtype)
+    pages = mmap.mmap(-1, dtype.itemsize * math.prod(shape), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)
 
 
 @dataclass(slots=True)
@@ -45,11 +45,11 @@ class KVCache:
     v: Tensor
 
     @classmethod
-    def empty(cls, config: GPTConfig, rows: int, device: torch.device | str = "cpu") -> KVCache:
+    def empty(cls, config: GPTConfig, rows: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> KVCache:
         shape = (config.layers, rows, config.kv_heads, config.context, config.head_size)
         if torch.device(device).type == "cpu":
-            return cls(untouched(shape), untouched(shape))
-        return cls(torch.zeros(shape, device=device), torch.zeros(shape, device=device))
+            return cls(untouched(shape, dtype), untouched(shape, dtype))
+        return cls(torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype))
 
 
 @dataclass(slots=True)
@@ -98,9 +98,14 @@ class Decoder:
         self.core = native.core(self)
         if self.core:  # nobody else reads them, and they are as much memory again
             self.layers = []
+        self.kept = torch.float16 if self.core and self.core.kind == "int16" else torch.float32  # of keys and values
         self.graphs = Graphs(self.layered) if self.device.type == "cuda" else None
         # Whether the core may write several tokens at a stretch: not past a step that somebody wrote anew.
         self.writes = self.core is not None and type(self).step is Decoder.step
+
+    def cache(self, rows: int) -> KVCache:
+        """An empty one for its steps."""
+        return KVCache.empty(self.config, rows, self.device, self.kept)
 
     def step(self, ids: Tensor, cache: KVCache, rows: Tensor | slice, starts: Tensor, last: Tensor) -> Tensor:
         """Logits (B, V) float32 at the places `last` (B,) of the new tokens `ids` (B, T) int64, with keys and values of

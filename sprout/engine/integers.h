@@ -34,3 +34,10 @@ static TARGET float NAME(rounded_row)(float *to, const float *x, long n) {
 #define SETTLE(sum) __asm__("" : "+v"(sum))
 /* What a sum means, but for the scale of x's row. */
 #define MEANT(sums, scales) (__builtin_convertvector((INTS)LOAD(sums), VECTOR) * LOAD(scales))
+
+/* Keys and values are floats of 16 bits: half as many bytes to read, too, and off by as little. A value of more than 65,504 is none. */
+#define KEPT uint16_t
+#define FETCH(p) ((VECTOR)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p))))
+#define ONE(x) _cvtsh_ss(x)
+#define PUT(p, v) _mm256_storeu_si256((__m256i *)(p), _mm512_cvtps_ph((__m512)(v), 0))
+#define PUT_ONE(p, x) (*(p) = _cvtss_sh(x, 0))

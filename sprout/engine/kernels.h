@@ -2,7 +2,7 @@
  * (what a function is called), TARGET (which instructions it may use), BLOCKS (how many of a few rows and panels at once, so
  * that their sums fit into the registers), MANY (rows from which on they are many), ROWS (how many of these at once, at most),
  * CASES (all numbers of rows down to half of that) and EVENS (0, 2, 4, ... 2W - 2); and INTEGERS, if products are to be those
- * of integers.h.
+ * of integers.h, and keys and values floats of 16 bits.
  *
  * A matrix (N, C) lies in panels of 32 rows: for each of the C channels its 32 numbers side by side, so that a product needs
  * no sums across a vector, and every weight is read once, in order. However many rows there are at once, each of a row's
@@ -42,9 +42,11 @@ static INLINE TARGET VECTOR NAME(exponential)(VECTOR x) {
 }
 
 static INLINE TARGET float NAME(total)(VECTOR v) {
-    float sum = 0;
-    for (int i = 0; i < W; i++) sum += v[i];
-    return sum;
+    float sum[W];
+    STORE(sum, v);
+    UNROLL for (int left = W / 2; left; left /= 2)
+        UNROLL for (int i = 0; i < left; i++) sum[i] += sum[i + left];
+    return sum[0];
 }
 
 /* 1 / root mean square of x (n,). */
@@ -69,6 +71,11 @@ static TARGET float NAME(inverse_size)(const float *x, long n, float eps) {
 #define ADD(sum, weight, x) ((sum) + (weight) * (x))
 #define SETTLE(sum)
 #define MEANT(sums, scales) LOAD(sums)
+#define KEPT float /* a number of a key or value in the cache */
+#define FETCH(p) LOAD(p)
+#define ONE(x) (x)
+#define PUT(p, v) STORE(p, v)
+#define PUT_ONE(p, x) (*(p) = (x))
 #endif
 
 #define FEW 8 /* rows times panels, at most */
@@ -212,23 +219,32 @@ static TARGET void NAME(product)(const Matrix *m, long first, long last, int how
 /* Norm x (D,), turn it by its position's angle, times `gain`; all in place. */
 static INLINE TARGET void NAME(turn)(float *x, long D, const float *cos, const float *sin, float eps, float gain) {
     float scale = NAME(inverse_size)(x, D, eps) * gain, *y = x + D / 2;
-    for (long i = 0; i < D / 2; i++) {
+    long i = 0;
+    cos += D / 2; /* both halves are the same */
+    sin += D / 2;
+    for (; i + W <= D / 2; i += W) {
+        VECTOR left = LOAD(x + i) * scale, right = LOAD(y + i) * scale;
+        STORE(x + i, left * LOAD(cos + i) - right * LOAD(sin + i));
+        STORE(y + i, right * LOAD(cos + i) + left * LOAD(sin + i));
+    }
+    for (; i < D / 2; i++) {
         float left = x[i] * scale, right = y[i] * scale;
         x[i] = left * cos[i] - right * sin[i];
-        y[i] = right * cos[i + D / 2] + left * sin[i + D / 2];
+        y[i] = right * cos[i] + left * sin[i];
     }
 }
 
-/* scores (S,) of q (D,) at keys (S, D), D = N W. W keys at a time: pairs are added until each sum is one lane. */
-static INLINE TARGET void NAME(scores)(const int N, const float *q, const float *keys, long S, float *scores) {
+/* scores (S,) of q (D,) at keys (S, D), D = N W, of which `room` can be read. W keys at a time: pairs are added until each sum
+ * is one lane. */
+static INLINE TARGET void NAME(scores)(const int N, const float *q, const KEPT *keys, long S, long room, float *scores) {
     VECTOR mine[N];
     UNROLL for (int d = 0; d < N; d++) mine[d] = LOAD(q + d * W);
     long s = 0;
-    for (; s + W <= S; s += W) {
+    for (; s < S && s + W <= room; s += W) { /* what stands behind S says nothing */
         VECTOR part[W];
         UNROLL for (int i = 0; i < W; i++) {
-            part[i] = mine[0] * LOAD(keys + (s + i) * N * W);
-            UNROLL for (int d = 1; d < N; d++) part[i] += mine[d] * LOAD(keys + ((s + i) * N + d) * W);
+            part[i] = mine[0] * FETCH(keys + (s + i) * N * W);
+            UNROLL for (int d = 1; d < N; d++) part[i] += mine[d] * FETCH(keys + ((s + i) * N + d) * W);
         }
         UNROLL for (int left = W / 2; left; left /= 2)
             UNROLL for (int i = 0; i < left; i++)
@@ -237,14 +253,14 @@ static INLINE TARGET void NAME(scores)(const int N, const float *q, const float 
         STORE(scores + s, part[0]);
     }
     for (; s < S; s++) {
-        VECTOR sum = mine[0] * LOAD(keys + s * N * W);
-        UNROLL for (int d = 1; d < N; d++) sum += mine[d] * LOAD(keys + (s * N + d) * W);
+        VECTOR sum = mine[0] * FETCH(keys + s * N * W);
+        UNROLL for (int d = 1; d < N; d++) sum += mine[d] * FETCH(keys + (s * N + d) * W);
         scores[s] = NAME(total)(sum);
     }
 }
 
 /* out (D,) = weights (S,) times values (S, D), times `scale`, D = N W. U sums run beside each other. */
-static INLINE TARGET void NAME(mix)(const int N, const int U, const float *weights, const float *values, long S, float scale,
+static INLINE TARGET void NAME(mix)(const int N, const int U, const float *weights, const KEPT *values, long S, float scale,
                                     float *out) {
     VECTOR sum[U][N];
     UNROLL for (int u = 0; u < U; u++)
@@ -252,9 +268,9 @@ static INLINE TARGET void NAME(mix)(const int N, const int U, const float *weigh
     long s = 0;
     for (; s + U <= S; s += U)
         UNROLL for (int u = 0; u < U; u++)
-            UNROLL for (int d = 0; d < N; d++) sum[u][d] += weights[s + u] * LOAD(values + ((s + u) * N + d) * W);
+            UNROLL for (int d = 0; d < N; d++) sum[u][d] += weights[s + u] * FETCH(values + ((s + u) * N + d) * W);
     for (; s < S; s++)
-        UNROLL for (int d = 0; d < N; d++) sum[0][d] += weights[s] * LOAD(values + (s * N + d) * W);
+        UNROLL for (int d = 0; d < N; d++) sum[0][d] += weights[s] * FETCH(values + (s * N + d) * W);
     UNROLL for (int d = 0; d < N; d++) {
         UNROLL for (int u = 1; u < U; u++) sum[0][d] += sum[u][d];
         STORE(out + d * W, sum[0][d] * scale);
@@ -349,22 +365,29 @@ static INLINE TARGET float NAME(soften)(float *scores, long S) {
     return NAME(total)(sum);
 }
 
-/* A new key (D,), normed and turned, and its value to their places in the cache. */
-static TARGET void NAME(keep)(float *key, const float *value, long D, float *to_key, float *to_value, const float *cos,
-                              const float *sin, float eps) {
-    NAME(turn)(key, D, cos, sin, eps, 1);
-    memcpy(to_key, key, (size_t)D * sizeof(float));
-    memcpy(to_value, value, (size_t)D * sizeof(float));
+static INLINE TARGET void NAME(put)(KEPT *to, const float *x, long D) {
+    long d = 0;
+    for (; d + W <= D; d += W) PUT(to + d, LOAD(x + d));
+    for (; d < D; d++) PUT_ONE(to + d, x[d]);
 }
 
-/* The queries (group, D) that share a key/value head, normed and turned, look at keys and values (S, D): out (group, D). */
-static TARGET void NAME(attend)(float *queries, long group, long D, const float *keys, const float *values, long S, const float *cos,
-                                const float *sin, float eps, float gain, float *scores, float *out) {
+/* A new key (D,), normed and turned, and its value to their places in the cache, `place` of keys and values (S, D). */
+static TARGET void NAME(keep)(float *key, const float *value, long D, void *keys, void *values, long place, const float *cos,
+                              const float *sin, float eps) {
+    NAME(turn)(key, D, cos, sin, eps, 1);
+    NAME(put)((KEPT *)keys + place * D, key, D);
+    NAME(put)((KEPT *)values + place * D, value, D);
+}
+
+/* The queries (group, D) that share a key/value head, normed and turned, look at S of the keys and values (room, D): out (group, D). */
+static TARGET void NAME(attend)(float *queries, long group, long D, const void *all_keys, const void *all_values, long S, long room,
+                                const float *cos, const float *sin, float eps, float gain, float *scores, float *out) {
+    const KEPT *keys = all_keys, *values = all_values;
     for (long g = 0; g < group; g++, queries += D, out += D) {
         NAME(turn)(queries, D, cos, sin, eps, gain);
 #define WIDTH(N, U) \
     if (D == N * W) { \
-        NAME(scores)(N, queries, keys, S, scores); \
+        NAME(scores)(N, queries, keys, S, room, scores); \
         NAME(mix)(N, U, scores, values, S, 1 / NAME(soften)(scores, S), out); \
         continue; \
     }
@@ -372,12 +395,12 @@ static TARGET void NAME(attend)(float *queries, long group, long D, const float 
 #undef WIDTH
         for (long s = 0; s < S; s++) { /* any other head size */
             scores[s] = 0;
-            for (long d = 0; d < D; d++) scores[s] += queries[d] * keys[s * D + d];
+            for (long d = 0; d < D; d++) scores[s] += queries[d] * ONE(keys[s * D + d]);
         }
         float scale = 1 / NAME(soften)(scores, S);
         memset(out, 0, (size_t)D * sizeof(float));
         for (long s = 0; s < S; s++)
-            for (long d = 0; d < D; d++) out[d] += scores[s] * scale * values[s * D + d];
+            for (long d = 0; d < D; d++) out[d] += scores[s] * scale * ONE(values[s * D + d]);
     }
 }
 
@@ -397,4 +420,9 @@ static TARGET void NAME(attend)(float *queries, long group, long D, const float 
 #undef ADD
 #undef SETTLE
 #undef MEANT
+#undef KEPT
+#undef FETCH
+#undef ONE
+#undef PUT
+#undef PUT_ONE
 #undef LONGEST

@@ -14,11 +14,11 @@
 
 /* ---------------------------------------------------------------------------------------------- the border */
 
-/* The buffer of an array of these sizes, contiguous; kind 'f' float32, 'l' int64, 'L' uint64, '?' bool. What is none is a
+/* The buffer of an array of these sizes, contiguous; kind 'f' float32, 'e' float16, 'l' int64, 'L' uint64, '?' bool. What is none is a
  * ValueError. */
 static int take(PyObject *array, Py_buffer *view, const char *what, char kind, int writable, int dimensions, const long *sizes) {
-    static const char *names[] = {"float32", "uint64", "int64", "bool"};
-    int which = kind == 'f' ? 0 : kind == 'L' ? 1 : kind == 'l' ? 2 : 3;
+    static const char *names[] = {"float32", "uint64", "int64", "bool", "float16"};
+    int which = kind == 'f' ? 0 : kind == 'L' ? 1 : kind == 'l' ? 2 : kind == '?' ? 3 : 4;
     if (PyObject_GetBuffer(array, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0))) {
         view->obj = NULL;
         return -1;
@@ -34,6 +34,8 @@ static int take(PyObject *array, Py_buffer *view, const char *what, char kind, i
     view->obj = NULL;
     return -1;
 }
+
+#define CACHED(m) ((m)->kernels->kept == 2 ? 'e' : 'f') /* the kind of keys and values */
 
 static int take_matrix(const Model *m, const Kernels *kernels, PyObject *array, Matrix *to, const char *what, long out, long channels, int gated) {
     Py_buffer view;
@@ -173,7 +175,7 @@ static PyObject *model_step(PyObject *self, PyObject *const *given, Py_ssize_t c
     const long tokens[] = {N}, lasts[] = {B}, cache[] = {m->L, rows, m->K, places, m->D}, scores[] = {B, m->V};
     if (take(given[0], &view[0], "ids", 'l', 0, 1, tokens) || take(given[1], &view[1], "rows", 'l', 0, 1, tokens) ||
         take(given[2], &view[2], "places", 'l', 0, 1, tokens) || take(given[3], &view[3], "last", 'l', 0, 1, lasts) ||
-        take(given[4], &view[4], "k", 'f', 1, 5, cache) || take(given[5], &view[5], "v", 'f', 1, 5, cache) ||
+        take(given[4], &view[4], "k", CACHED(m), 1, 5, cache) || take(given[5], &view[5], "v", CACHED(m), 1, 5, cache) ||
         take(given[6], &view[6], "logits", 'f', 1, 2, scores))
         goto done;
     const int64_t *ids = view[0].buf, *row = view[1].buf, *place = view[2].buf, *last = view[3].buf;
@@ -270,7 +272,7 @@ static PyObject *model_write(PyObject *self, PyObject *const *given, Py_ssize_t 
     const long cache[] = {m->L, rows, m->K, places, m->D}, masks[] = {kinds, m->V}, out[] = {n, B}, one[] = {B};
     for (int i = 0; i < 16; i++) {
         int of = i == 3 || i == 4 ? 5 : i == 5 || i > 13 ? 2 : 1;
-        if (take(given[i], &view[i], names[i], types[i], of == 5 || i > 13, of, of == 5 ? cache : i == 5 ? masks : i > 13 ? out : one)) goto done;
+        if (take(given[i], &view[i], names[i], of == 5 ? CACHED(m) : types[i], of == 5 || i > 13, of, of == 5 ? cache : i == 5 ? masks : i > 13 ? out : one)) goto done;
     }
     const int64_t *kind = view[6].buf, *stop = view[13].buf;
     if (!fit(m, B, view[0].buf, view[1].buf, view[2].buf, rows, places, n ? n - 1 : 0)) goto done;

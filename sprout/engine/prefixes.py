@@ -24,18 +24,18 @@ Key = tuple[int, bytes]  # serial number of the block before (0: none), and the 
 
 
 class PrefixStore:
-    """At most `blocks` blocks, owned by one scheduler; worth nothing once the model's weights change."""
+    """At most `blocks` blocks of such a cache's rows, owned by one scheduler; worth nothing once the model's weights change."""
 
-    def __init__(self, config: GPTConfig, blocks: int, device: torch.device | str = "cpu") -> None:
-        shape = (blocks, config.layers, config.kv_heads, BLOCK, config.head_size)
-        self.k, self.v = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
+    def __init__(self, cache: KVCache, blocks: int) -> None:
+        L, _, K, _, D = cache.k.shape
+        self.k, self.v = cache.k.new_zeros(blocks, L, K, BLOCK, D), cache.v.new_zeros(blocks, L, K, BLOCK, D)
         self.free = list(range(blocks))
         self.known: OrderedDict[Key, tuple[int, int]] = OrderedDict()  # serial number and slot, the oldest use first
         self.serials = itertools.count(1)  # never given twice, so that nothing follows a block that was evicted
 
     @staticmethod
     def bytes(config: GPTConfig) -> int:
-        """Memory of one block."""
+        """Memory of one block, at most: keys and values may be of 16 bits."""
         return BLOCK * cache_bytes_per_token(config)
 
     def fetch(self, ids: np.ndarray, cache: KVCache, row: int) -> int:

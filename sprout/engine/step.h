@@ -44,11 +44,12 @@ typedef struct {
 
 typedef struct {
     const char *name;
+    long kept; /* bytes of a number in the cache */
     float (*rounded_row)(float *, const float *, long); /* where products are those of integers */
     float (*inverse_size)(const float *, long, float);
     void (*product)(const Matrix *, long, long, int, long, const float *, long, const float *, float *, Errands *);
-    void (*keep)(float *, const float *, long, float *, float *, const float *, const float *, float);
-    void (*attend)(float *, long, long, const float *, const float *, long, const float *, const float *, float, float, float *,
+    void (*keep)(float *, const float *, long, void *, void *, long, const float *, const float *, float);
+    void (*attend)(float *, long, long, const void *, const void *, long, long, const float *, const float *, float, float, float *,
                    float *);
     float (*most)(const float *, long);
     void (*exponentials)(const float *, long, float, float, float *);
@@ -56,7 +57,7 @@ typedef struct {
     double (*sum)(const float *, long);
 } Kernels;
 
-#define KERNELS(name, suffix, rounded_row) {name, rounded_row, inverse_size_##suffix, product_##suffix, keep_##suffix, attend_##suffix, most_##suffix, exponentials_##suffix, allow_##suffix, sum_##suffix}
+#define KERNELS(name, suffix, kept, rounded_row) {name, kept, rounded_row, inverse_size_##suffix, product_##suffix, keep_##suffix, attend_##suffix, most_##suffix, exponentials_##suffix, allow_##suffix, sum_##suffix}
 
 #if defined(__x86_64__)
 #define W 16
@@ -68,7 +69,7 @@ typedef struct {
 #define ODDS 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #define INTEGERS
 #define NAME(x) x##_int16
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")))
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c,fma")))
 #include "kernels.h"
 #undef INTEGERS
 #undef NAME
@@ -122,12 +123,12 @@ typedef struct {
 /* Those that this processor has, the best first; '' is any of them, and 'float32' any but int16. */
 static const Kernels *kernels_named(const char *name) {
     int any = !*name || !strcmp(name, "float32");
-    static const Kernels plain = KERNELS("plain", plain, NULL);
+    static const Kernels plain = KERNELS("plain", plain, 4, NULL);
 #if defined(__x86_64__)
-    static const Kernels int16 = KERNELS("int16", int16, rounded_row_int16);
-    static const Kernels avx512 = KERNELS("avx512", avx512, NULL), avx2 = KERNELS("avx2", avx2, NULL);
+    static const Kernels int16 = KERNELS("int16", int16, 2, rounded_row_int16);
+    static const Kernels avx512 = KERNELS("avx512", avx512, 4, NULL), avx2 = KERNELS("avx2", avx2, 4, NULL);
     int has_512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     if (has_512 && __builtin_cpu_supports("avx512vnni") && (!*name || !strcmp(name, "int16"))) return &int16;
     if (has_512 && (any || !strcmp(name, "avx512"))) return &avx512;
     int has_2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -162,7 +163,8 @@ typedef struct {
     const Model *m;
     long N, heads, rows, places; /* tokens, and those whose scores are wanted; rows and places of the cache */
     const int64_t *ids, *row, *place, *last;
-    float *k, *v, *logits;
+    char *k, *v; /* of numbers of kernels->kept bytes */
+    float *logits;
     float *x, *joined, *mixed, *hidden, *wanted, *own; /* (N, C), (N, (H + 2K) D), (N, H D), (N, F), (heads, C), (threads, own_size) */
     float *scale, *rounded, *more; /* (N,) and (N, ROOM(longest)), where rows are rounded together */
     long own_size, first; /* `last` counts from there */
@@ -201,11 +203,11 @@ static void plan(const Job *job, int thread, long layer, Errands *errands) {
     errands->n = errands->done = 0;
     if (job->heads < job->N || job->N < 8) return; /* a prompt, or rows that are few */
     for (long unit = thread; unit < job->N * m->K; unit += job->team.threads) {
-        long b = unit / m->K, size = (job->place[b] + 1) * m->D;
-        long at = ((layer * job->rows + job->row[b]) * m->K + unit % m->K) * job->places * m->D;
-        for (long i = 0; i < 2 * size; i += DEEP * 16) {
+        long b = unit / m->K, each = m->D * m->kernels->kept, size = (job->place[b] + 1) * each;
+        long at = ((layer * job->rows + job->row[b]) * m->K + unit % m->K) * job->places * each;
+        for (long i = 0; i < 2 * size; i += DEEP * 64) {
             if (errands->n == m->errands) return;
-            errands->at[errands->n++] = i < size ? job->k + at + i : job->v + at + i - size;
+            errands->at[errands->n++] = (const float *)(i < size ? job->k + at + i : job->v + at + i - size);
         }
     }
 }
@@ -228,14 +230,15 @@ static void step(Team *team, int thread) {
         meet(team, &n);
         for (int looking = 0; looking < 2; looking++) { /* first every key is written, then the queries look at them */
             for (long unit = thread; unit < N * K; unit += team->threads) {
-                long b = unit / K, k = unit % K, at = ((i * job->rows + job->row[b]) * K + k) * job->places * D, place = job->place[b];
+                long b = unit / K, k = unit % K, place = job->place[b];
+                long at = ((i * job->rows + job->row[b]) * K + k) * job->places * D * m->kernels->kept;
                 float *queries = job->joined + b * joined + k * group * D, *key = job->joined + b * joined + (H + k) * D;
                 const float *cos = (const float *)m->cos.buf + place * D, *sin = (const float *)m->sin.buf + place * D;
                 if (looking)
-                    m->kernels->attend(queries, group, D, job->k + at, job->v + at, place + 1, cos, sin, m->eps, m->gain, scores,
-                                       job->mixed + (b * H + k * group) * D);
+                    m->kernels->attend(queries, group, D, job->k + at, job->v + at, place + 1, job->places, cos, sin, m->eps, m->gain,
+                                       scores, job->mixed + (b * H + k * group) * D);
                 else
-                    m->kernels->keep(key, key + K * D, D, job->k + at + place * D, job->v + at + place * D, cos, sin, m->eps);
+                    m->kernels->keep(key, key + K * D, D, job->k + at, job->v + at, place, cos, sin, m->eps);
             }
             meet(team, &n);
         }
