@@ -9,9 +9,9 @@
  * Channels 2t and 2t + 1 lie in the place of a float, a unit of the sum. The matrix rows' scales stand behind their panel. */
 #define LONGEST 32767.0f
 
-/* x (n,) scaled and rounded, to units (ROOM(n),), with zeros behind them; what brings it back. A row of zeros stays so; what is
- * not finite, or too long for its length to be, comes back as no finite number. */
-static TARGET float NAME(rounded_row)(float *to, const float *x, long n) {
+/* x (n,) scaled and rounded, to units (ROOM(n),), with zeros behind them; what brings it back, or, unless eps is PLAIN, to a root
+ * mean square of 1. A row of zeros stays so; what is not finite, or too long for its length to be, comes back as no finite number. */
+static TARGET float NAME(rounded_row)(float *to, const float *x, long n, float eps) {
     VECTOR squares[4] = {{0}, {0}, {0}, {0}};
     long whole = n / W * W, i = 0;
     const VECTOR rest = (VECTOR)_mm512_maskz_loadu_ps((__mmask16)((1 << (n - whole)) - 1), x + whole); /* none, or some and zeros */
@@ -25,7 +25,7 @@ static TARGET float NAME(rounded_row)(float *to, const float *x, long n) {
     for (i = 0; i < whole; i += W) _mm256_storeu_si256((__m256i *)(to + i / 2), ROUND(LOAD(x + i)));
     if (whole < n) _mm256_storeu_si256((__m256i *)(to + whole / 2), ROUND(rest));
 #undef ROUND
-    return length / LONGEST;
+    return length / LONGEST / (eps == PLAIN ? 1 : sqrtf(length * length / (float)n + eps));
 }
 
 /* A sum that goes on with the products of both halves. */

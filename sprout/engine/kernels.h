@@ -42,11 +42,13 @@ static INLINE TARGET VECTOR NAME(exponential)(VECTOR x) {
 }
 
 static INLINE TARGET float NAME(total)(VECTOR v) {
-    float sum[W];
-    STORE(sum, v);
-    UNROLL for (int left = W / 2; left; left /= 2)
-        UNROLL for (int i = 0; i < left; i++) sum[i] += sum[i + left];
-    return sum[0];
+#if W == 16
+    return _mm512_reduce_add_ps((__m512)v);
+#else
+    float sum = 0;
+    for (int i = 0; i < W; i++) sum += v[i];
+    return sum;
+#endif
 }
 
 /* 1 / root mean square of x (n,). */
@@ -235,13 +237,15 @@ static INLINE TARGET void NAME(turn)(float *x, long D, const float *cos, const f
 }
 
 /* scores (S,) of q (D,) at keys (S, D), D = N W, of which `room` can be read. W keys at a time: pairs are added until each sum
- * is one lane. */
-static INLINE TARGET void NAME(scores)(const int N, const float *q, const KEPT *keys, long S, long room, float *scores) {
+ * is one lane. Meanwhile what will be needed `soon`, as much as the keys, is asked for. */
+static INLINE TARGET void NAME(scores)(const int N, const float *q, const KEPT *keys, long S, long room, const KEPT *soon, float *scores) {
     VECTOR mine[N];
     UNROLL for (int d = 0; d < N; d++) mine[d] = LOAD(q + d * W);
     long s = 0;
     for (; s < S && s + W <= room; s += W) { /* what stands behind S says nothing */
         VECTOR part[W];
+        if (soon)
+            UNROLL for (long i = 0; i < N * W * W; i += 64 / (long)sizeof(KEPT)) __builtin_prefetch(soon + s * N * W + i, 0, 2);
         UNROLL for (int i = 0; i < W; i++) {
             part[i] = mine[0] * FETCH(keys + (s + i) * N * W);
             UNROLL for (int d = 1; d < N; d++) part[i] += mine[d] * FETCH(keys + ((s + i) * N + d) * W);
@@ -387,7 +391,7 @@ static TARGET void NAME(attend)(float *queries, long group, long D, const void *
         NAME(turn)(queries, D, cos, sin, eps, gain);
 #define WIDTH(N, U) \
     if (D == N * W) { \
-        NAME(scores)(N, queries, keys, S, room, scores); \
+        NAME(scores)(N, queries, keys, S, room, g ? NULL : values, scores); \
         NAME(mix)(N, U, scores, values, S, 1 / NAME(soften)(scores, S), out); \
         continue; \
     }

@@ -193,6 +193,7 @@ static PyObject *model_step(PyObject *self, PyObject *const *given, Py_ssize_t c
         job.N = N - first < AT_ONCE ? N - first : AT_ONCE, job.first = first, job.last = last + b;
         for (job.heads = 0; b + job.heads < B && last[b + job.heads] < first + job.N;) job.heads++;
         job.ids = ids + first, job.row = row + first, job.place = place + first, job.logits = (float *)view[6].buf + b * m->V;
+        job.apart = apart(&job);
         work_together(&job.team, (int)threads, meetings(&job));
     }
     Py_END_ALLOW_THREADS;
@@ -289,7 +290,7 @@ static PyObject *model_write(PyObject *self, PyObject *const *given, Py_ssize_t 
     int64_t *place = (int64_t *)(job.more + choosers * own), *position = place + B, *each = position + B;
     job.logits = job.more + choosers * own + (6 * B + 15) / 16 * 16;
     for (long b = 0; b < B; b++) place[b] = ((int64_t *)view[2].buf)[b], position[b] = ((int64_t *)view[12].buf)[b], each[b] = b;
-    job.place = place, job.last = each;
+    job.place = place, job.last = each, job.apart = apart(&job);
     Choice c = {.team.work = choose, .m = m, .B = B, .logits = job.logits, .scores = job.logits, .masks = view[5].buf, .kind = kind,
                 .temperature = view[7].buf, .top_k = view[8].buf, .top_p = view[9].buf, .min_p = view[10].buf, .seed = view[11].buf,
                 .position = position, .own = job.more, .own_size = own};

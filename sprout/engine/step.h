@@ -26,6 +26,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 
 enum { WRITTEN, ADDED, GATED }; /* what becomes of a product */
+#define PLAIN (-1.0f)          /* in place of an eps: a row that isn't normed */
 
 typedef struct {
     long channels, units, out, count; /* C; what a sum is of; numbers that come out; panels */
@@ -45,7 +46,7 @@ typedef struct {
 typedef struct {
     const char *name;
     long kept; /* bytes of a number in the cache */
-    float (*rounded_row)(float *, const float *, long); /* where products are those of integers */
+    float (*rounded_row)(float *, const float *, long, float); /* where products are those of integers */
     float (*inverse_size)(const float *, long, float);
     void (*product)(const Matrix *, long, long, int, long, const float *, long, const float *, float *, Errands *);
     void (*keep)(float *, const float *, long, void *, void *, long, const float *, const float *, float);
@@ -162,6 +163,7 @@ typedef struct {
     Team team;
     const Model *m;
     long N, heads, rows, places; /* tokens, and those whose scores are wanted; rows and places of the cache */
+    int apart;
     const int64_t *ids, *row, *place, *last;
     char *k, *v; /* of numbers of kernels->kept bytes */
     float *logits;
@@ -175,24 +177,33 @@ typedef struct {
 
 static unsigned together(const Job *job, long B) { return job->m->kernels->rounded_row && B >= TOGETHER; }
 
+/* Whether each token has a row of the cache of its own, and so looks at no other's key. */
+static int apart(const Job *job) {
+    for (long b = 1; b < job->N; b++)
+        if (job->row[b] <= job->row[b - 1]) return 0;
+    return 1;
+}
+
 /* How often the threads meet in a step. */
 static unsigned meetings(const Job *job) {
-    return (6 + 4 * together(job, job->N)) * (unsigned)job->m->L + 2 + together(job, job->heads);
+    return (6 - (unsigned)job->apart + 3 * together(job, job->N)) * (unsigned)job->m->L + 2 + together(job, job->heads);
 }
 
 /* A thread's share of a product of x (B, m->channels), of which each row is normed, unless it is ADDED to what is there. The norm
- * is one number for a row: what comes out is scaled, instead of what goes in. */
+ * is one number for a row: what comes out is scaled, instead of what goes in. Without x, all rows were rounded before. */
 static void share(Job *job, int thread, unsigned *n, const Matrix *m, int how, long B, const float *x, float *out, Errands *errands) {
     const Kernels *kernels = job->m->kernels;
     long threads = job->team.threads, C = m->channels, stride = C, shared = together(job, B);
     float *own = job->own + thread * job->own_size, *scale = shared ? job->scale : own;
     float *rounded = shared ? job->rounded : own + AT_ONCE + job->places + 16;
-    for (long b = shared ? thread : 0; b < B; b += shared ? threads : 1) {
-        scale[b] = how == ADDED ? 1 : kernels->inverse_size(x + b * C, C, job->m->eps);
-        if (kernels->rounded_row) scale[b] *= kernels->rounded_row(rounded + b * ROOM(C), x + b * C, C);
+    for (long b = shared ? thread : 0; x && b < B; b += shared ? threads : 1) {
+        if (kernels->rounded_row)
+            scale[b] = kernels->rounded_row(rounded + b * ROOM(C), x + b * C, C, how == ADDED ? PLAIN : job->m->eps);
+        else
+            scale[b] = how == ADDED ? 1 : kernels->inverse_size(x + b * C, C, job->m->eps);
     }
+    if (shared && x) meet(&job->team, n);
     if (kernels->rounded_row) x = rounded, stride = ROOM(C);
-    if (shared) meet(&job->team, n);
     kernels->product(m, m->count * thread / threads, m->count * (thread + 1) / threads, how, B, x, stride, scale, out, errands);
 }
 
@@ -202,8 +213,10 @@ static void plan(const Job *job, int thread, long layer, Errands *errands) {
     const Model *m = job->m;
     errands->n = errands->done = 0;
     if (job->heads < job->N || job->N < 8) return; /* a prompt, or rows that are few */
-    for (long unit = thread; unit < job->N * m->K; unit += job->team.threads) {
-        long b = unit / m->K, each = m->D * m->kernels->kept, size = (job->place[b] + 1) * each;
+    for (long unit = 0; unit < job->N * m->K; unit++) {
+        long b = unit / m->K;
+        if ((together(job, job->N) ? b : unit) % job->team.threads != thread) continue;
+        long each = m->D * m->kernels->kept, size = (job->place[b] + 1) * each;
         long at = ((layer * job->rows + job->row[b]) * m->K + unit % m->K) * job->places * each;
         for (long i = 0; i < 2 * size; i += DEEP * 64) {
             if (errands->n == m->errands) return;
@@ -212,12 +225,38 @@ static void plan(const Job *job, int thread, long layer, Errands *errands) {
     }
 }
 
+enum { KEEP = 1, LOOK = 2 };
+
+/* A thread's share of attention in a layer: the new tokens' keys and values are written, or their queries look, or both. Of many
+ * tokens it has whole ones, and rounds what becomes of them. */
+static void attention(Job *job, int thread, long layer, int what) {
+    const Model *m = job->m;
+    const Kernels *kernels = m->kernels;
+    long K = m->K, D = m->D, H = m->H, group = H / K, joined = (H + 2 * K) * D, threads = job->team.threads, whole = together(job, job->N);
+    float *scores = job->own + thread * job->own_size + AT_ONCE;
+    for (long b = 0; b < job->N; b++) {
+        if (whole && b % threads != thread) continue;
+        long place = job->place[b], first = (layer * job->rows + job->row[b]) * K;
+        const float *cos = (const float *)m->cos.buf + place * D, *sin = (const float *)m->sin.buf + place * D;
+        for (long k = 0; k < K; k++) {
+            if (!whole && (b * K + k) % threads != thread) continue;
+            long at = (first + k) * job->places * D * kernels->kept;
+            float *queries = job->joined + b * joined + k * group * D, *key = job->joined + b * joined + (H + k) * D;
+            if (what & KEEP) kernels->keep(key, key + K * D, D, job->k + at, job->v + at, place, cos, sin, m->eps);
+            if (what & LOOK)
+                kernels->attend(queries, group, D, job->k + at, job->v + at, place + 1, job->places, cos, sin, m->eps, m->gain, scores,
+                                job->mixed + (b * H + k * group) * D);
+        }
+        if (whole && what & LOOK)
+            job->scale[b] = kernels->rounded_row(job->rounded + b * ROOM(H * D), job->mixed + b * H * D, H * D, PLAIN);
+    }
+}
+
 /* The stream of N tokens through all layers. */
 static void step(Team *team, int thread) {
     Job *job = (Job *)team;
     const Model *m = job->m;
-    long N = job->N, H = m->H, K = m->K, D = m->D, C = m->C, group = H / K, joined = (H + 2 * K) * D, heads = job->heads;
-    float *scores = job->own + thread * job->own_size + AT_ONCE;
+    long N = job->N, C = m->C, heads = job->heads;
     unsigned n = 0;
     Errands errands;
     errands.n = errands.done = 0;
@@ -228,22 +267,14 @@ static void step(Team *team, int thread) {
         const Layer *layer = &m->layers[i];
         share(job, thread, &n, &layer->qkv, WRITTEN, N, job->x, job->joined, &errands);
         meet(team, &n);
-        for (int looking = 0; looking < 2; looking++) { /* first every key is written, then the queries look at them */
-            for (long unit = thread; unit < N * K; unit += team->threads) {
-                long b = unit / K, k = unit % K, place = job->place[b];
-                long at = ((i * job->rows + job->row[b]) * K + k) * job->places * D * m->kernels->kept;
-                float *queries = job->joined + b * joined + k * group * D, *key = job->joined + b * joined + (H + k) * D;
-                const float *cos = (const float *)m->cos.buf + place * D, *sin = (const float *)m->sin.buf + place * D;
-                if (looking)
-                    m->kernels->attend(queries, group, D, job->k + at, job->v + at, place + 1, job->places, cos, sin, m->eps, m->gain,
-                                       scores, job->mixed + (b * H + k * group) * D);
-                else
-                    m->kernels->keep(key, key + K * D, D, job->k + at, job->v + at, place, cos, sin, m->eps);
-            }
+        if (!job->apart) {
+            attention(job, thread, i, KEEP);
             meet(team, &n);
         }
+        attention(job, thread, i, job->apart ? KEEP | LOOK : LOOK);
+        meet(team, &n);
         plan(job, thread, (i + 1) % m->L, &errands); /* after the last layer, those of the next step's first */
-        share(job, thread, &n, &layer->o, ADDED, N, job->mixed, job->x, &errands);
+        share(job, thread, &n, &layer->o, ADDED, N, together(job, N) ? NULL : job->mixed, job->x, &errands);
         meet(team, &n);
         share(job, thread, &n, &layer->gate_up, GATED, N, job->x, job->hidden, &errands);
         meet(team, &n);
@@ -280,7 +311,7 @@ static int pack(Matrix *m, const Kernels *kernels, const float *rows, long out, 
             row[j] = within < n ? rows + (j < each ? within : n + within) * channels : NULL;
             if (!integers) continue;
             float *to = rounded + j * ROOM(channels);
-            panel[units * PANEL + j] = row[j] ? kernels->rounded_row(to, row[j], channels) : 0;
+            panel[units * PANEL + j] = row[j] ? kernels->rounded_row(to, row[j], channels, PLAIN) : 0;
             row[j] = row[j] ? to : NULL;
         }
         for (long part = 0; part < units; part += 64) /* so few at a time that they stay near for all rows */
