@@ -236,49 +236,57 @@ static INLINE TARGET void NAME(turn)(float *x, long D, const float *cos, const f
     }
 }
 
-/* scores (S,) of q (D,) at keys (S, D), D = N W, of which `room` can be read. W keys at a time: pairs are added until each sum
- * is one lane. Meanwhile what will be needed `soon`, as much as the keys, is asked for. */
-static INLINE TARGET void NAME(scores)(const int N, const float *q, const KEPT *keys, long S, long room, const KEPT *soon, float *scores) {
-    VECTOR mine[N];
-    UNROLL for (int d = 0; d < N; d++) mine[d] = LOAD(q + d * W);
+/* Scores (Q, stride), of which S each, of q (Q, D) at keys (S, D), D = N W, of which `room` can be read. W / Q keys at a time: pairs
+ * are added until each sum is one lane. Meanwhile `soon`, as much as the keys, is asked for. */
+static INLINE TARGET void NAME(scores)(const int N, const int Q, const float *q, const KEPT *keys, long S, long room,
+                                       const KEPT *soon, float *scores, long stride) {
+    VECTOR mine[Q][N];
+    UNROLL for (int g = 0; g < Q; g++)
+        UNROLL for (int d = 0; d < N; d++) mine[g][d] = LOAD(q + (g * N + d) * W);
     long s = 0;
-    for (; s < S && s + W <= room; s += W) { /* what stands behind S says nothing */
+    for (; s < S && s + W / Q <= room; s += W / Q) { /* what stands behind S says nothing */
         VECTOR part[W];
-        if (soon)
-            UNROLL for (long i = 0; i < N * W * W; i += 64 / (long)sizeof(KEPT)) __builtin_prefetch(soon + s * N * W + i, 0, 2);
-        UNROLL for (int i = 0; i < W; i++) {
-            part[i] = mine[0] * FETCH(keys + (s + i) * N * W);
-            UNROLL for (int d = 1; d < N; d++) part[i] += mine[d] * FETCH(keys + ((s + i) * N + d) * W);
-        }
+        UNROLL for (long i = 0; i < N * W * W / Q; i += 64 / (long)sizeof(KEPT)) __builtin_prefetch(soon + s * N * W + i, 0, 2);
+        UNROLL for (int i = 0; i < W / Q; i++)
+            UNROLL for (int d = 0; d < N; d++) {
+                VECTOR key = FETCH(keys + ((s + i) * N + d) * W);
+                UNROLL for (int g = 0; g < Q; g++) part[g * W / Q + i] = d ? part[g * W / Q + i] + mine[g][d] * key : mine[g][d] * key;
+            }
         UNROLL for (int left = W / 2; left; left /= 2)
             UNROLL for (int i = 0; i < left; i++)
                 part[i] = __builtin_shufflevector(part[2 * i], part[2 * i + 1], EVENS) +
                           __builtin_shufflevector(part[2 * i], part[2 * i + 1], ODDS);
-        STORE(scores + s, part[0]);
+        UNROLL for (int g = 0; g < Q; g++) memcpy(scores + g * stride + s, (float *)part + g * W / Q, W / Q * sizeof(float));
     }
-    for (; s < S; s++) {
-        VECTOR sum = mine[0] * FETCH(keys + s * N * W);
-        UNROLL for (int d = 1; d < N; d++) sum += mine[d] * FETCH(keys + (s * N + d) * W);
-        scores[s] = NAME(total)(sum);
-    }
+    for (; s < S; s++)
+        UNROLL for (int g = 0; g < Q; g++) {
+            VECTOR sum = {0};
+            UNROLL for (int d = 0; d < N; d++) sum += mine[g][d] * FETCH(keys + (s * N + d) * W);
+            scores[g * stride + s] = NAME(total)(sum);
+        }
 }
 
-/* out (D,) = weights (S,) times values (S, D), times `scale`, D = N W. U sums run beside each other. */
-static INLINE TARGET void NAME(mix)(const int N, const int U, const float *weights, const KEPT *values, long S, float scale,
-                                    float *out) {
-    VECTOR sum[U][N];
-    UNROLL for (int u = 0; u < U; u++)
-        UNROLL for (int d = 0; d < N; d++) sum[u][d] = (VECTOR){0};
+/* out (Q, D) = weights (Q, stride), of which S each, times values (S, D), times `scale` (Q,), D = N W. U sums run beside each other. */
+static INLINE TARGET void NAME(mix)(const int N, const int U, const int Q, const float *weights, long stride, const KEPT *values,
+                                    long S, const float *scale, float *out) {
+    VECTOR sum[Q][U][N];
+    UNROLL for (int i = 0; i < Q * U; i++)
+        UNROLL for (int d = 0; d < N; d++) sum[i / U][i % U][d] = (VECTOR){0};
     long s = 0;
     for (; s + U <= S; s += U)
         UNROLL for (int u = 0; u < U; u++)
-            UNROLL for (int d = 0; d < N; d++) sum[u][d] += weights[s + u] * FETCH(values + ((s + u) * N + d) * W);
+            UNROLL for (int d = 0; d < N; d++) {
+                VECTOR value = FETCH(values + ((s + u) * N + d) * W);
+                UNROLL for (int g = 0; g < Q; g++) sum[g][u][d] += weights[g * stride + s + u] * value;
+            }
     for (; s < S; s++)
-        UNROLL for (int d = 0; d < N; d++) sum[0][d] += weights[s] * FETCH(values + (s * N + d) * W);
-    UNROLL for (int d = 0; d < N; d++) {
-        UNROLL for (int u = 1; u < U; u++) sum[0][d] += sum[u][d];
-        STORE(out + d * W, sum[0][d] * scale);
-    }
+        UNROLL for (int g = 0; g < Q; g++)
+            UNROLL for (int d = 0; d < N; d++) sum[g][0][d] += weights[g * stride + s] * FETCH(values + (s * N + d) * W);
+    UNROLL for (int g = 0; g < Q; g++)
+        UNROLL for (int d = 0; d < N; d++) {
+            UNROLL for (int u = 1; u < U; u++) sum[g][0][d] += sum[g][u][d];
+            STORE(out + (g * N + d) * W, sum[g][0][d] * scale[g]);
+        }
 }
 
 /* The greatest of x (n,), n at least 1. */
@@ -387,24 +395,29 @@ static TARGET void NAME(keep)(float *key, const float *value, long D, void *keys
 static TARGET void NAME(attend)(float *queries, long group, long D, const void *all_keys, const void *all_values, long S, long room,
                                 const float *cos, const float *sin, float eps, float gain, float *scores, float *out) {
     const KEPT *keys = all_keys, *values = all_values;
-    for (long g = 0; g < group; g++, queries += D, out += D) {
-        NAME(turn)(queries, D, cos, sin, eps, gain);
-#define WIDTH(N, U) \
-    if (D == N * W) { \
-        NAME(scores)(N, queries, keys, S, room, g ? NULL : values, scores); \
-        NAME(mix)(N, U, scores, values, S, 1 / NAME(soften)(scores, S), out); \
+    long stride = (S + 2 * W - 1) / W * W;
+    for (long g = 0; g < group; g++) NAME(turn)(queries + g * D, D, cos, sin, eps, gain);
+    for (long g = 0, many; g < group; g += many, queries += many * D, out += many * D) {
+        float scale[2];
+#define WIDTH(N, U, Q) \
+    if (D == N * W && group - g >= Q) { \
+        many = Q; \
+        NAME(scores)(N, Q, queries, keys, S, room, values, scores, stride); \
+        for (int i = 0; i < Q; i++) scale[i] = 1 / NAME(soften)(scores + i * stride, S); \
+        NAME(mix)(N, U, Q, scores, stride, values, S, scale, out); \
         continue; \
     }
-        WIDTH(1, 8) WIDTH(2, 4) WIDTH(4, 2) WIDTH(8, 1) /* head sizes 16, 32, 64, 128 of 16 floats */
+        WIDTHS /* head sizes 16, 32, 64, 128 of 16 floats */
 #undef WIDTH
+        many = 1;
         for (long s = 0; s < S; s++) { /* any other head size */
             scores[s] = 0;
             for (long d = 0; d < D; d++) scores[s] += queries[d] * ONE(keys[s * D + d]);
         }
-        float scale = 1 / NAME(soften)(scores, S);
+        *scale = 1 / NAME(soften)(scores, S);
         memset(out, 0, (size_t)D * sizeof(float));
         for (long s = 0; s < S; s++)
-            for (long d = 0; d < D; d++) out[d] += scores[s] * scale * ONE(values[s * D + d]);
+            for (long d = 0; d < D; d++) out[d] += scores[s] * *scale * ONE(values[s * D + d]);
     }
 }
 

@@ -132,7 +132,7 @@ static void give_back(Model *m, char *scratch) {
 static char *furnish(Model *m, Job *job, long N, long threads, long more) {
     long joined = (m->H + 2 * m->K) * m->D, longest = m->C > m->F ? m->C : m->F;
     longest = longest > m->H * m->D ? longest : m->H * m->D;
-    long room = m->kernels->rounded_row ? ROOM(longest) : 0, own = AT_ONCE + job->places + 16 + TOGETHER * room;
+    long room = m->kernels->rounded_row ? ROOM(longest) : 0, own = AT_ONCE + SCORES(job->places) + TOGETHER * room;
     long floats = N * (2 * m->C + joined + m->H * m->D + m->F + 1 + room) + threads * own + more + 9 * 16;
     char *scratch = borrow(m, (size_t)floats * sizeof(float)), *left = scratch;
     if (!scratch) return NULL;

@@ -22,6 +22,7 @@
 #define DEEP 128 /* units of a panel that the nearest cache holds beside some rows */
 #define MOST_ERRANDS 256 /* of 8 kB each */
 #define ROOM(n) (((n) + 15) / 16 * 8) /* floats that n integers of 16 bits take, in whole vectors */
+#define SCORES(places) (2 * ((places) + 32)) /* floats that hold those of two queries, in whole vectors */
 #define INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -68,6 +69,7 @@ typedef struct {
 #define CASES CASE(14) CASE(13) CASE(12) CASE(11) CASE(10) CASE(9) CASE(8) CASE(7)
 #define EVENS 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define ODDS 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define WIDTHS WIDTH(1, 8, 2) WIDTH(2, 4, 2) WIDTH(4, 2, 2) WIDTH(8, 1, 2) WIDTH(1, 8, 1) WIDTH(2, 4, 1) WIDTH(4, 2, 1) WIDTH(8, 1, 1)
 #define INTEGERS
 #define NAME(x) x##_int16
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c,fma")))
@@ -88,7 +90,9 @@ typedef struct {
 #undef CASES
 #undef EVENS
 #undef ODDS
+#undef WIDTHS
 
+#define WIDTHS WIDTH(1, 8, 1) WIDTH(2, 4, 1) WIDTH(4, 2, 1) WIDTH(8, 1, 1) /* fewer registers */
 #define W 8
 #define NAME(x) x##_avx2
 #define TARGET __attribute__((target("avx2,fma")))
@@ -195,7 +199,7 @@ static void share(Job *job, int thread, unsigned *n, const Matrix *m, int how, l
     const Kernels *kernels = job->m->kernels;
     long threads = job->team.threads, C = m->channels, stride = C, shared = together(job, B);
     float *own = job->own + thread * job->own_size, *scale = shared ? job->scale : own;
-    float *rounded = shared ? job->rounded : own + AT_ONCE + job->places + 16;
+    float *rounded = shared ? job->rounded : own + AT_ONCE + SCORES(job->places);
     for (long b = shared ? thread : 0; x && b < B; b += shared ? threads : 1) {
         if (kernels->rounded_row)
             scale[b] = kernels->rounded_row(rounded + b * ROOM(C), x + b * C, C, how == ADDED ? PLAIN : job->m->eps);
