@@ -103,6 +103,34 @@ def test_a_row_is_the_same_to_the_last_bit_in_any_company(kind: str) -> None:
 
 
 @torch.inference_mode()
+def test_tokens_of_one_row_see_each_other(kind: str) -> None:
+    """All of a row's tokens at once and their scores all wanted: the same bits as one by one, by several threads."""
+    config = GPTConfig(100, 40, 2, 48, 4, 2, 16, 80)
+    decoder, ids, each = Decoder(random_model(config)), np.random.default_rng(0).integers(0, 100, 40), np.arange(40)
+    cache, one, all_ = decoder.cache(2), np.empty((40, 100), np.float32), np.empty((40, 100), np.float32)
+    k, v = cache.k.numpy(), cache.v.numpy()
+    for t in range(40):
+        decoder.core.step(ids[t : t + 1], np.array([0]), each[t : t + 1], np.array([0]), k, v, one[t : t + 1], 1)
+    for _ in range(50):
+        k[:, 1] = v[:, 1] = np.nan
+        decoder.core.step(ids, np.ones(40, np.int64), each, each, k, v, all_, 2)
+        assert (one == all_).all()
+
+
+@torch.inference_mode()
+def test_values_of_any_size_that_16_bits_have(kind: str) -> None:
+    """Larger ones, which no trained model has, come back as no finite number, not as another one."""
+    config = GPTConfig(40, 12, 1, 16, 2, 1, 16, 24)
+    model, nothing = random_model(config), torch.zeros(1, dtype=torch.int64)
+    for size, finite in ((1e4, True), (1e6, kind != "int16")):
+        model.blocks[0].v[:] = torch.eye(16) * size
+        decoder = Decoder(model)
+        got = decoder.step(torch.tensor([[3]]), decoder.cache(1), slice(0, 1), nothing, nothing)
+        want = model.logits(model(torch.tensor([[3]])))[:, 0]
+        assert close(got, want) if finite else not got.isfinite().any()
+
+
+@torch.inference_mode()
 def test_any_number_of_rows_gives_a_row_the_same_bits(kind: str) -> None:
     """Few rows, and many in groups and blocks of every size; sums that are taken at once and in parts of two lengths."""
     config = GPTConfig(70, 4, 1, 152, 2, 1, 76, 301)
@@ -212,7 +240,7 @@ def test_what_does_not_fit_is_refused() -> None:
         (0, np.array([1, 50])), (0, np.array([-1, 2])), (0, np.array([1.0, 2.0])), (0, np.array([[1, 2]])), (0, np.array([1, 2], np.int32)),
         (0, np.array([1, 9, 2])[::2]), (1, np.array([0, 3])), (1, np.array([-1, 0])), (1, np.array([0])), (2, np.array([0, 20])),
         (2, np.array([0, -1])), (3, np.array([0, 2])), (3, np.array([1, 0])), (3, np.array([1, 1])), (3, np.array([-1, 0])),
-        (4, k[:, :2]), (4, k[:1]), (4, k.astype(np.float64)), (5, v[:, :, :, :10].copy()), (5, v[:, :, :, :, :4]), (6, logits[:1]),
+        (4, k[:, :2]), (4, k[:1]), (4, k.astype(np.float64)), (4, k.astype(np.float32 if k.dtype == np.float16 else np.float16)), (5, v[:, :, :, :10].copy()), (5, v[:, :, :, :, :4]), (6, logits[:1]),
         (6, np.empty((50, 2), np.float32).T), (6, np.empty((2, 49), np.float32)), (6, b"x" * 400), (0, None), (4, "k"),
     ]  # fmt: skip
     for place, value in wrong:

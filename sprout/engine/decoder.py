@@ -36,7 +36,7 @@ def untouched(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 @dataclass(slots=True)
 class KVCache:
     """Keys and values of everything seen so far, for a fixed number of rows: two (L, rows, K, S, D) tensors,
-    laid out so that attention reads them without a copy.
+    laid out so that attention reads them without a copy; float32, or float16 where the C core multiplies integers.
 
     The cache is a value its owner passes in; `Decoder.step` writes only the places it is told to.
     """
@@ -98,7 +98,7 @@ class Decoder:
         self.core = native.core(self)
         if self.core:  # nobody else reads them, and they are as much memory again
             self.layers = []
-        self.kept = torch.float16 if self.core and self.core.kind == "int16" else torch.float32  # of keys and values
+        self.kept = native.kept() if self.core else torch.float32
         self.graphs = Graphs(self.layered) if self.device.type == "cuda" else None
         # Whether the core may write several tokens at a stretch: not past a step that somebody wrote anew.
         self.writes = self.core is not None and type(self).step is Decoder.step

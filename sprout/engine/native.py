@@ -41,6 +41,11 @@ def integers() -> bool:
     return _native is not None and (os.environ.get(SWITCH) or _native.best) == "int16"
 
 
+def kept() -> torch.dtype:
+    """What the C core has keys and values of the cache in."""
+    return torch.float16 if integers() else torch.float32
+
+
 def core(decoder: Decoder) -> Any:
     """The decoder's weights once more, as the C core wants them; None where it can't be used."""
     switch = os.environ.get(SWITCH, "")

@@ -18,7 +18,7 @@ from sprout.data import (
     get_batch,
     world_problems,
 )
-from sprout.engine import Engine, Prompt, Sampling, generate_shared
+from sprout.engine import Engine, Prompt, Sampling, generate_shared, native
 from sprout.evals import evaluate_skills, problems_for
 from sprout.model import GPTConfig
 from sprout.model.count import cache_bytes_per_token, parameters
@@ -43,7 +43,8 @@ def reinforce_bytes(shape: GPTConfig, compute: Compute, rows: int, recompute: bo
     """About the most memory that reinforcement by the C core takes at a time, were every reply to fill its context: what
     training takes, the weights of the beginning (kept, and as a model), those of two engines, gradients of the rehearsal, and
     the cache."""
-    weights, cache = 4 * parameters(shape), GROUPS * REPLIES * shape.context * cache_bytes_per_token(shape)
+    weights = 4 * parameters(shape)
+    cache = GROUPS * REPLIES * shape.context * cache_bytes_per_token(shape, native.kept().itemsize)
     return training_bytes(shape, compute, rows, recompute) + 5 * weights + cache
 
 
