@@ -24,7 +24,7 @@ from sprout.common.compute import usable_cores
 from sprout.common.errors import UserError
 from sprout.common.files import check_folder, write_atomic, write_json
 
-DECODING = (("1M", 1, 128), ("12M", 1, 128), ("12M", 64, 32), ("100M", 1, 32))  # size, chats at once, new tokens
+DECODING = (("1M", 1, 128), ("12M", 1, 128), ("100M", 1, 32), ("1M", 64, 128), ("12M", 64, 128), ("100M", 64, 64))  # size, chats, new tokens
 DECODERS = ("llama_cpp", "gguf", "transformers")
 TOKENIZERS = ("tiktoken", "rustbpe", "tokenizers", "fastokens", "gigatoken")
 TOKENIZING: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -64,30 +64,38 @@ static uint64_t pop(uint64_t *heap, long *n) {
     return first;
 }
 
-/* Take from `weight` (V,) all tokens that the settings leave out; it has the probabilities but for the division. Tokens are
- * taken from a heap, the likeliest first, and no more of them than it takes. */
-static void filter(const float *scores, float *weight, long V, long top_k, double top_p, double min_p, uint64_t *heap) {
-    long n = 0;
-    double total = 0, before = 0;
-    for (long i = 0; i < V; i++) {
-        if (!(weight[i] > 0)) continue;
-        heap[n++] = ranked(scores[i], i);
-        total += weight[i];
+/* Take from `weight` (V,) all tokens that the settings leave out; it has the probabilities but for the division, and 1 is the
+ * greatest. Tokens are taken from a heap, the likeliest first; only those that are likely at all are put there, and less likely
+ * ones when these don't suffice. */
+static void filter(const Kernels *kernels, const float *scores, float *weight, long V, long top_k, double top_p, double min_p,
+                   uint64_t *heap) {
+    long n = 0, kept = 0;
+    double all = kernels->sum(weight, V), total, before = 0;
+    for (float least = 1.0f / 16;; least = least > 1e-4f ? least / 16 : 0) {
+        n = 0, total = 0;
+        for (long first = 0; first < V; first += STRIDE) {
+            long end = V - first < STRIDE ? V : first + STRIDE;
+            if (kernels->most(weight + first, end - first) < least) continue;
+            for (long i = first; i < end; i++)
+                if (weight[i] > 0 && weight[i] >= least) heap[n++] = ranked(scores[i], i), total += weight[i];
+        }
+        if (!least || (top_k > 0 ? n >= top_k : least <= min_p || (top_p < 1 && total >= top_p * all))) break;
     }
     for (long i = n / 2 - 1; i >= 0; i--) sink(heap, n, i);
-    long count = n, kept = 0, left = n;
-    if (top_k > 0 && top_k < n) {
+    long count = n, left = n;
+    total = all;
+    if (top_k > 0 && top_k <= n) { /* else these are all */
         for (total = 0; n - left < top_k;) total += weight[id_of(pop(heap, &left))];
         count = top_k;
     }
-    while (kept < count) {
+    for (; kept < count; kept++) {
         if (n - left <= kept) pop(heap, &left);
-        float w = weight[id_of(heap[n - 1 - kept])];
-        if (kept && ((top_p < 1 && !(before / total < top_p)) || w < min_p)) break; /* the likeliest one's weight is 1 */
-        before += w;
-        kept++;
+        float *w = weight + id_of(heap[n - 1 - kept]);
+        if (kept && ((top_p < 1 && !(before / total < top_p)) || *w < min_p)) break;
+        before += *w;
+        *w = -*w; /* a mark */
     }
-    for (long i = 0; i < n - kept; i++) weight[id_of(heap[i])] = 0;
+    for (long i = 0; i < V; i++) weight[i] = weight[i] < 0 ? -weight[i] : 0;
 }
 
 static long choose_one(const Choice *c, long b, float *weight, uint64_t *heap) {
@@ -98,7 +106,7 @@ static long choose_one(const Choice *c, long b, float *weight, uint64_t *heap) {
     float most = weight[likeliest], heat = c->temperature[b];
     if (!(heat > 0) || !(most > -INFINITY)) return likeliest;
     kernels->exponentials(weight, V, most, heat, weight);
-    if (c->top_k[b] > 0 || c->top_p[b] < 1 || c->min_p[b] > 0) filter(scores, weight, V, c->top_k[b], c->top_p[b], c->min_p[b], heap);
+    if (c->top_k[b] > 0 || c->top_p[b] < 1 || c->min_p[b] > 0) filter(kernels, scores, weight, V, c->top_k[b], c->top_p[b], c->min_p[b], heap);
     double total = 0, passed = 0, next = 0;
     for (long i = 0; i < V; i += STRIDE) total += kernels->sum(weight + i, V - i < STRIDE ? V - i : STRIDE);
     double point = uniform(c->seed[b], c->position[b]) * total;
