@@ -1,9 +1,9 @@
 /* The sums of a decoding step, once for each kind of vector: native.c includes this file with W (floats in a vector), NAME(x)
  * (what a function is called), TARGET (which instructions it may use), BLOCKS (how many of a few rows and panels at once, so
  * that their sums fit into the registers), MANY (rows from which on they are many), ROWS (how many of these at once, at most),
- * CASES (all numbers of rows down to half of that) EVENS (0, 2, 4, ... 2W - 2) and ODDS, and WIDTHS (of heads
- * that attention is written for, and how many of their sums at once); and INTEGERS, if products are to be those
- * of integers.h, and keys and values floats of 16 bits.
+ * CASES (all numbers of rows down to half of that), EVENS (0, 2, 4, ... 2W - 2), ODDS, and WIDTHS (the heads that attention is
+ * written for: vectors of each, tokens and queries at once); and INTEGERS, if products are to be those of integers.h, and keys
+ * and values floats of 16 bits.
  *
  * A matrix (N, C) lies in panels of 32 rows: for each of the C channels its 32 numbers side by side, so that a product needs
  * no sums across a vector, and every weight is read once, in order. However many rows there are at once, each of a row's
