@@ -133,7 +133,8 @@ static const Kernels *kernels_named(const char *name) {
     static const Kernels int16 = KERNELS("int16", int16, 2, rounded_row_int16);
     static const Kernels avx512 = KERNELS("avx512", avx512, 4, NULL), avx2 = KERNELS("avx2", avx2, 4, NULL);
     int has_512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") &&
+                  __builtin_cpu_supports("f16c");
     if (has_512 && __builtin_cpu_supports("avx512vnni") && (!*name || !strcmp(name, "int16"))) return &int16;
     if (has_512 && (any || !strcmp(name, "avx512"))) return &avx512;
     int has_2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -167,7 +168,7 @@ typedef struct {
     Team team;
     const Model *m;
     long N, heads, rows, places; /* tokens, and those whose scores are wanted; rows and places of the cache */
-    int apart;
+    int apart; /* each token has a row of its own */
     const int64_t *ids, *row, *place, *last;
     char *k, *v; /* of numbers of kernels->kept bytes */
     float *logits;
