@@ -202,6 +202,20 @@ def test_choices(kind: str) -> None:
     assert different <= all_ // 300  # where two sums differ in their last bit and luck falls between
 
 
+@pytest.mark.parametrize("top_k, top_p, min_p", [(0, 0.9, 0), (0, 0.99, 0), (0, 1, 0.02), (0, 1, 0.001), (40, 1, 0), (40, 0.9, 0.01), (900, 0.97, 0.1)])
+def test_what_is_left_out(kind: str, top_k: int, top_p: float, min_p: float) -> None:
+    """Much luck on the same scores, peaked and flat: the same tokens as PyTorch's way, from wherever the likely ones end."""
+    V, B = 1000, 600
+    core, rng, nothing = Decoder(GPT(GPTConfig(V, 16, 1, 8, 1, 1, 2, 8))).core, np.random.default_rng(0), np.zeros(B, np.int64)
+    for spread in (0.3, 1, 2, 5):
+        logits = torch.from_numpy(rng.normal(0, spread, (1, V)).astype(np.float32)).repeat(B, 1)
+        chosen = [np.ones(B, np.float32), np.full(B, top_k), np.full(B, top_p, np.float32), np.full(B, min_p, np.float32)]
+        seeds = rng.integers(0, 2**63, B).astype(np.uint64)
+        ids, _ = native.choose(core, logits, logits, np.zeros((1, V), bool), nothing, chosen, seeds, nothing)
+        want = sampling.choose(logits, *map(torch.from_numpy, chosen), torch.from_numpy(sampling.uniform(seeds, nothing)))
+        assert (want.numpy() != ids).sum() <= 2  # where luck falls between two sums' last bits
+
+
 @pytest.mark.parametrize("asked", [Sampling(max_tokens=40), Sampling(1.0, max_tokens=40, seed=7), Sampling(0.9, 30, 0.9, 40, 3, min_p=0.01)])
 def test_replies_are_the_same_without_it(asked: Sampling, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a stretch, token by token, and in PyTorch, if it is float32; with a batch whose rows begin and end at different times."""

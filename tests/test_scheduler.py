@@ -237,6 +237,12 @@ def test_what_hangs_on_others_goes_first() -> None:
     assert store.fetch(long, cache, 0) == 2 * BLOCK and store.fetch(other, cache, 0) == 2 * BLOCK
 
 
+def test_a_block_takes_what_was_told(engine: Engine) -> None:
+    """Of a decoder's own cache, whatever its numbers are."""
+    store = PrefixStore(Decoder(engine.model).cache(1), 7)
+    assert store.k.nbytes + store.v.nbytes == 7 * PrefixStore.bytes(engine.model.config, torch.device("cpu"))
+
+
 # ------------------------------------------------------------------------------------------------ sampling
 
 

@@ -98,7 +98,7 @@ class Decoder:
         self.core = native.core(self)
         if self.core:  # nobody else reads them, and they are as much memory again
             self.layers = []
-        self.kept = native.kept() if self.core else torch.float32
+        self.kept = native.kept(self.device)
         self.graphs = Graphs(self.layered) if self.device.type == "cuda" else None
         # Whether the core may write several tokens at a stretch: not past a step that somebody wrote anew.
         self.writes = self.core is not None and type(self).step is Decoder.step

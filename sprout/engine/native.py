@@ -41,9 +41,9 @@ def integers() -> bool:
     return _native is not None and (os.environ.get(SWITCH) or _native.best) == "int16"
 
 
-def kept() -> torch.dtype:
-    """What the C core has keys and values of the cache in."""
-    return torch.float16 if integers() else torch.float32
+def kept(device: torch.device) -> torch.dtype:
+    """What a decoder there has keys and values of the cache in."""
+    return torch.float16 if device.type == "cpu" and integers() else torch.float32
 
 
 def core(decoder: Decoder) -> Any:

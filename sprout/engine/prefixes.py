@@ -14,6 +14,7 @@ from collections import OrderedDict
 import numpy as np
 import torch
 
+from sprout.engine import native
 from sprout.engine.decoder import KVCache
 from sprout.model import GPTConfig
 from sprout.model.count import cache_bytes_per_token
@@ -34,9 +35,9 @@ class PrefixStore:
         self.serials = itertools.count(1)  # never given twice, so that nothing follows a block that was evicted
 
     @staticmethod
-    def bytes(config: GPTConfig) -> int:
-        """Memory of one block, at most: keys and values may be of 16 bits."""
-        return BLOCK * cache_bytes_per_token(config)
+    def bytes(config: GPTConfig, device: torch.device) -> int:
+        """Memory of one block of a decoder's cache."""
+        return BLOCK * cache_bytes_per_token(config, native.kept(device).itemsize)
 
     def fetch(self, ids: np.ndarray, cache: KVCache, row: int) -> int:
         """Copy what is known of the beginning of `ids` (T,) into a row of the cache; how many tokens that is."""

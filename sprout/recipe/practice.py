@@ -44,7 +44,7 @@ def reinforce_bytes(shape: GPTConfig, compute: Compute, rows: int, recompute: bo
     training takes, the weights of the beginning (kept, and as a model), those of two engines, gradients of the rehearsal, and
     the cache."""
     weights = 4 * parameters(shape)
-    cache = GROUPS * REPLIES * shape.context * cache_bytes_per_token(shape, native.kept().itemsize)
+    cache = GROUPS * REPLIES * shape.context * cache_bytes_per_token(shape, native.kept(torch.device("cpu")).itemsize)
     return training_bytes(shape, compute, rows, recompute) + 5 * weights + cache
 
 

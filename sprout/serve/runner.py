@@ -163,7 +163,8 @@ class Runner:
     def _lane(self, loaded: Loaded) -> Lane:
         lane = self._lanes.get(id(loaded))
         if lane is None:
-            blocks = max(16, PREFIX_BYTES // PrefixStore.bytes(loaded.engine.model.config))
+            model = loaded.engine.model
+            blocks = max(16, PREFIX_BYTES // PrefixStore.bytes(model.config, model.embed.device))
             lane = Lane(loaded, loaded.engine.scheduler(self.rows, self.waiting, blocks))
             self._lanes[id(loaded)] = lane
         return lane
