@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -96,18 +97,16 @@ def test_a_preset_takes_what_was_told(depth: int, threads: int, recompute: str) 
 @pytest.mark.parametrize("depth, rows, recompute, dtype", [(2, 16, "off", "float32"), (4, 8, "off", "float32"), (4, 16, "off", "float32"),
                                                            (4, 16, "on", "float32"), (4, 16, "off", "bfloat16")])  # fmt: skip
 def test_torch_takes_what_was_told(depth: int, rows: int, recompute: str, dtype: str) -> None:
-    """At most, of up to three runs: where the system puts things decides how much of what was freed is used again (the smallest
-    case took 110 to 126 MB in a dozen runs, and always the same where that was not left to chance)."""
+    """In the middle of up to five runs: how much of what was freed is used again hangs on where the system puts things, so a run
+    may take a fifth more or less than most (LOG.md). One run that is as told is enough; one that is not may be such a run."""
     worker = Path(__file__).parent / "memory_worker.py"
     asked = [depth, "torch", 1, recompute, dtype, "off", rows, WORDS, CONTEXT]
     compute = Compute("cpu", getattr(torch, dtype), False, 1, ())
-    told, taken = training_bytes(shape_of(depth, WORDS, CONTEXT), compute, rows, recompute == "on"), 0
-    for _ in range(3):
+    told, taken = training_bytes(shape_of(depth, WORDS, CONTEXT), compute, rows, recompute == "on"), list[int]()
+    while len(taken) < 5 and (len(taken) % 2 == 0 or told != pytest.approx(median(taken), rel=0.15)):
         out = subprocess.run([sys.executable, str(worker), *map(str, asked)], capture_output=True, text=True, check=True, timeout=300)
-        taken = max(taken, json.loads(out.stdout)["save"])
-        if told <= 1.15 * taken:
-            break
-    assert told == pytest.approx(taken, rel=0.15)
+        taken.append(json.loads(out.stdout)["save"])
+    assert told == pytest.approx(median(taken), rel=0.15), f"taken: {taken}"
 
 
 def test_what_does_not_fit_is_refused_and_what_can_be_made_to_fit_is() -> None:

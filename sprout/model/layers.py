@@ -10,6 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# MKL, behind torch on x86, looks up how to compute each of these at its first call, and where two threads make that call
+# together, one may compute with the least accuracy: cosines were off by 1.5e-4 in one process of four (LOG.md;
+# pytorch/pytorch#188792). So the first call is made here, by one thread.
+for function in (torch.cos, torch.sin, torch.exp, torch.sqrt):
+    function(torch.ones(1))
+
 
 def norm(x: Tensor, eps: float) -> Tensor:
     """RMSNorm without a weight (arXiv 1910.07467), computed in float32, returned in x's dtype. Shape kept."""
