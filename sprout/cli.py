@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import sys
+from typing import NoReturn
 
 # command: (module, function, what it does); in the order in which things happen
 COMMANDS = {
@@ -40,6 +41,16 @@ def say(error: BaseException, text: str) -> None:
         print(text, file=sys.stderr)
 
 
+def leave(status: int) -> NoReturn:
+    """End with this status. Between processes that are together still, at once: torch's threads may wait for the others, and one
+    that comes back while Python ends would abort it."""
+    if (torchs := sys.modules.get("torch.distributed")) and torchs.is_available() and torchs.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run a command. Mistakes of the user, and what the system refuses, end with a sentence and status 2, Ctrl-C with
     130."""
@@ -71,16 +82,16 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout.flush()
     except UserError as error:
         say(error, f"sprout: {error}")
-        sys.exit(2)
+        leave(2)
     except Interrupted as stop:
         say(stop, f"\n{stop}")
-        sys.exit(130)
+        leave(130)
     except KeyboardInterrupt as stop:
         say(stop, "\nstopped; run the same command to go on")
-        sys.exit(130)
+        leave(130)
     except Lost as lost:
         say(lost, f"\nsprout: {lost}")
-        sys.exit(getattr(lost, "status", 75))
+        leave(getattr(lost, "status", 75))
     except BrokenPipeError:  # `sprout world | head`: nobody reads on, and nothing is left to be flushed at the exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

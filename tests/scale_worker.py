@@ -1,14 +1,20 @@
 """Under torchrun or alone: `sprout` in float32 whatever the CPU has, so that curves can be compared; the optimizer's state
 saved by some processes and taken up by others; reinforcement whose rewards are sure to differ."""
 
+import contextlib
 import json
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
 from sprout.common import compute
+from sprout.common import together as together_
 from sprout.common.errors import UserError
 from sprout.common.processes import gathered, interface_towards, on_first, place_of, shared, tensors_from_first, world
 from sprout.common.together import Together
@@ -61,8 +67,6 @@ def reinforce(folder: Path, name: str) -> None:
 
 def measured(folder: Path, name: str) -> None:
     """Bytes that left this host's interface in 20 steps of the optimizer, and those that the formula says."""
-    import torch.distributed as dist
-
     from sprout.model import GPT
     from sprout.model.dial import dial
     from sprout.optim import OptimConfig, Optimizer
@@ -104,8 +108,31 @@ def words() -> None:
         raise AssertionError("everybody should hear of the first one's mistake")
 
 
+class Slow:
+    """A store whose answers take half a second."""
+
+    def __init__(self, store: dist.Store) -> None:
+        self.store = store
+
+    def __getattr__(self, name: str) -> Any:
+        with contextlib.suppress(RuntimeError):  # in torch, as an answer that is late
+            self.store.wait(["nothing"], timedelta(seconds=0.5))
+        return getattr(self.store, name)
+
+
+def slow() -> None:
+    """Together for a moment, with a store that is being asked when that ends."""
+    together_.BEAT = 0.0
+    with Together(place_of(), lambda: "") as together:
+        together.store = Slow(together.store)
+        together.join("gloo")
+        time.sleep(0.3)
+
+
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
+    if what == "slow":
+        sys.exit(slow())
     if what == "sprout":
         compute._cpu_dtype = lambda: (torch.float32, "float32 activations: asked for")
         from sprout.cli import main

@@ -247,6 +247,12 @@ def test_bytes_on_the_cable_are_those_of_the_formula(hosts, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_store_that_is_slow_at_the_end_aborts_nobody():
+    """Python's end aborts a thread that comes back from torch while it goes on; torchrun then calls a good run failed."""
+    ran([*torchrun("--nproc-per-node", "2"), WORKER, "slow"], timeout=100)
+
+
+@pytest.mark.slow
 def test_torchrun_grows_a_whole_model_of_the_world(tmp_path):
     """Skills, reinforcement and report included, by the command as people give it."""
     run = tmp_path / "run"

@@ -1,7 +1,7 @@
 """Generation. `types.py` says what goes in and comes out; `sampling.py` chooses a token; `calculator.py` and `tools.py`
 are what the model may call (`registry.py`: tools of your own), `constraint.py` what a reply must be; `decoder.py` is the
-model prepared for writing, `prefixes.py` what it has read before; `writer.py` makes text of tokens; `batch.py` writes many
-conversations at once, `scheduler.py` lets them come and go, `engine.py` puts it together, `shared.py` shares it out over processes."""
+model prepared for writing, `prefixes.py` what it has read before; `writer.py` makes text of tokens; `rows.py` is what is known of
+a conversation, `filling.py` what it has to be shown; `batch.py` writes many at once, `scheduler.py` lets them come and go, `engine.py` puts it together, `shared.py` shares it out over processes."""
 
 from sprout.engine.calculator import calculate
 from sprout.engine.constraint import json_grammar, json_object_grammar

@@ -1,9 +1,7 @@
 """The rows of a batch: conversations that are being written at the same time, each with its own place in the cache.
 
-All that is known about a row is one record of a structured array, so that a step works on whole columns and moving a
-row is one assignment. A row's `ids` are prompt and reply together; of these the cache has `seen`, `length` are there.
-Usually one token is left to show to the model; after a prompt or a tool's result there are more. The running rows are
-always the first ones: the last row moves into the gap that a finished one leaves.
+What is known about a row stands in `rows.py`. Usually one token is left to show to the model; after a prompt or a tool's
+result there are more. The running rows are always the first ones: the last row moves into the gap that a finished one leaves.
 
 Letters: B running rows, T time, V vocabulary.
 """
@@ -11,79 +9,29 @@ Letters: B running rows, T time, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sprout.common.errors import UserError
-from sprout.common.messages import Message, ToolCall
+from sprout.common.messages import Message
 from sprout.engine import native
 from sprout.engine.constraint import Guide
 from sprout.engine.decoder import Decoder
+from sprout.engine.filling import groups, waiting
 from sprout.engine.prefixes import PrefixStore
+from sprout.engine.rows import CALLABLE, DOCUMENT, SETTINGS, Request, completion, row_type
 from sprout.engine.sampling import choose, log_probability, penalise, uniform
 from sprout.engine.tools import run_tool
-from sprout.engine.types import Completion, Prompt, Sampling, Token, Toolbox
-from sprout.engine.writer import Writer
+from sprout.engine.types import Completion, Token, Toolbox
 from sprout.tokenizer import Tokenizer, parse_assistant
 
 MOST_CALLS = 4  # tool calls in a reply; after these the model can't choose <|call|>
-CHUNK = 512  # tokens of a row that a fill shows at once
 SHARE = 256  # tokens that wait and are shown between two steps, so that a long prompt doesn't hold up the others
-WASTE = 32  # tokens of padding that cost as much as another call (1.2 ms against 0.04 ms a token, 1.2M parameters)
-CALLABLE, DOCUMENT = 1, 2  # added up, a row's kind
 STRETCH, MOST_ROWS = 16, 256  # tokens of a row that are written at a stretch where nobody waits; rows of which they can be
 DAMAGED = "the model's scores are not numbers; its weights are damaged. Go back to an earlier stage."
-SETTINGS = ("temperature", "top_k", "top_p", "min_p")
 CHOOSING = ("kind", "stop", "must", "guided", "penalised", "followed", *SETTINGS, "alternatives", "seed", "length")
-LARGEST_SCORES = 1 << 26  # numbers in a fill's attention scores: 256 MB
-
-
-@dataclass(slots=True)
-class Request:
-    """What is asked of a row, and the messages written so far."""
-
-    prompt: Prompt
-    prompt_ids: list[int]
-    sampling: Sampling
-    form: Guide | None = None  # of the reply's text, at its beginning
-    calls: Guide | None = None  # of a call, at its beginning
-    number: int = 0
-    messages: list[Message] = field(default_factory=list)
-    guide: Guide | None = None  # of what is being written now
-    writer: Writer | None = None  # where somebody reads along, or a stop text may come
-    alternatives: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
-    cached: int = 0
-    away: np.ndarray | None = None  # the row's record while a slow tool works
-    stuck: bool = False  # its grammar leaves nothing
-
-    def own(self, call: ToolCall | None) -> bool:
-        """Whether the caller has to run it."""
-        return call is not None and any(tool.name == call.name for tool in self.prompt.own)
-
-
-def row_type(context: int) -> np.dtype:
-    """What is known about a row."""
-    return np.dtype(
-        [
-            ("ids", np.int64, (context,)), ("sampled", np.bool_, (context,)), ("logprobs", np.float32, (context,)),
-            ("length", np.int64),  # tokens that are there
-            ("seen", np.int64),  # tokens in the cache
-            ("turn", np.int64),  # where the message being written starts
-            ("left", np.int64),  # tokens that the model may still choose
-            ("calls", np.int64),  # tool calls so far
-            ("calling", np.bool_),  # the message being written has a call
-            ("kind", np.int64), ("stop", np.int64),  # what is forbidden, see Batch.masks; the id that ends a message
-            ("must", np.bool_), ("guided", np.bool_), ("penalised", np.bool_),  # the next is a call; a grammar; a penalty
-            ("followed", np.bool_),  # token by token, for a grammar or a reader
-            ("kept", np.bool_),  # the prompt's blocks are in the prefix store
-            ("temperature", np.float32), ("top_k", np.int64), ("top_p", np.float32), ("min_p", np.float32),
-            ("alternatives", np.int64), ("seed", np.uint64), ("number", np.int64),
-        ],
-        align=True,
-    )  # fmt: skip
 
 
 class Batch:
@@ -232,45 +180,20 @@ class Batch:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     def _fill(self) -> None:
-        """Show the model what waits in front of every row's last token, if it is worth it.
-
-        A token that waits costs its row one step in which it gets no new one; a fill holds up all B rows for about one
-        step. So for all together it pays once more than B tokens wait; somebody who waits for a first word is served
-        at once, the earliest request first.
-        """
+        """Show the model what waits in front of every row's last token, as far as that is worth it now."""
         left = SHARE if self.eager else 1 << 62
         while left:
             r = self.rows[: len(self.requests)]
-            waits = np.minimum(r["length"] - r["seen"] - 1, CHUNK)
-            if waits.sum() <= (min(len(r), 4) if self.eager else len(r)):
+            waits = waiting(r, left, self.eager)
+            if not waits.any():
                 return
-            order = np.argsort(r["number"])
-            waits[order] = np.clip(left - (np.cumsum(waits[order]) - waits[order]), 0, waits[order])
             left -= int(waits.sum())
-            for group in self._groups(waits):
+            for group in groups(waits, r["seen"], self.config):
                 seen, count = r["seen"][group], waits[group]
-                T = int(count.max())
-                places = np.minimum(seen[:, None] + np.arange(T), self.config.context - 1)
+                places = np.minimum(seen[:, None] + np.arange(int(count.max())), self.config.context - 1)
                 ids = r["ids"][group[:, None], places]  # behind a row's own tokens is padding, overwritten later
                 self._forward(ids, self._tensor(group), seen, count - 1)
                 r["seen"][group] += count
-
-    def _groups(self, waits: np.ndarray) -> list[np.ndarray]:
-        """Rows with waiting tokens, in groups of similar numbers of these, so that padding and scores stay small."""
-        config, groups = self.config, []
-        group: list[int] = []
-        furthest = 0  # where the longest row of the group has got to
-        for i in np.argsort(waits, kind="stable")[int((waits == 0).sum()) :].tolist():
-            T, seen = int(waits[i]), int(self.rows["seen"][i])
-            reach = max(furthest, seen) + T
-            padding = (T - int(waits[group[-1]])) * len(group) if group else 0
-            scores = (len(group) + 1) * T * reach * config.heads
-            if group and (padding > WASTE or reach > config.context or scores > LARGEST_SCORES):
-                groups.append(np.array(group))
-                group, furthest = [], 0
-            group.append(i)
-            furthest = max(furthest, seen)
-        return [*groups, np.array(group)] if group else groups
 
     def _choose(self, logits: Tensor, ready: np.ndarray, r: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Next ids (B,) and their log-probabilities (B,) from logits (B, V) of the rows `ready` (B,), whose columns r has."""
@@ -408,12 +331,3 @@ class Batch:
             with torch.inference_mode():
                 for kept in (self.cache.k, self.cache.v):
                     kept[:, i, :, :seen] = kept[:, last, :, :seen]
-
-
-def completion(row: np.void | np.ndarray, request: Request, finish: str) -> Completion:
-    """What a row has become."""
-    reply = slice(len(request.prompt_ids), int(row["length"]))
-    ids, sampled, logprobs = (row[name][reply].tolist() for name in ("ids", "sampled", "logprobs"))
-    return Completion(
-        request.prompt_ids, ids, sampled, logprobs, tuple(request.messages), finish, request.alternatives, request.cached
-    )

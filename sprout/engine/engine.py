@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from sprout.common.errors import UserError
-from sprout.engine.batch import Request
 from sprout.engine.constraint import Grammars, calls_grammar
 from sprout.engine.decoder import Decoder
+from sprout.engine.rows import Request
 from sprout.engine.scheduler import Scheduler
 from sprout.engine.types import Completion, Event, Prompt, Sampling, Tool, Toolbox, TooLong
 from sprout.model import GPT

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from sprout.engine.batch import Batch, Request, completion
+from sprout.engine.batch import Batch
 from sprout.engine.decoder import Decoder
+from sprout.engine.rows import Request, completion
 from sprout.engine.tools import run_tool
 from sprout.engine.types import Busy, Event, Toolbox
 from sprout.engine.writer import Writer

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from sprout.common.errors import UserError
 from sprout.common.messages import Message, ToolCall
 from sprout.engine import Engine, Prompt, Sampling, Tool, TooLong, json_grammar, json_object_grammar
-from sprout.engine.batch import Request
+from sprout.engine.rows import Request
 from sprout.serve.errors import ApiError
 from sprout.serve.models import ON_REQUEST
 from sprout.serve.schema import (

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 
 from sprout.common.errors import UserError
 from sprout.engine import Busy, Event, Scheduler
-from sprout.engine.batch import Request
 from sprout.engine.prefixes import PrefixStore
+from sprout.engine.rows import Request
 from sprout.serve.errors import ApiError, api_error, busy
 from sprout.serve.metrics import Metrics
 from sprout.serve.models import Loaded
