@@ -13,7 +13,10 @@ from sprout.model import GPTConfig
 
 CONTEXT = 1000
 CONFIG = GPTConfig(vocab_size=100, context=CONTEXT, layers=1, width=32, heads=2, kv_heads=1, head_size=16, hidden=32)
-ROWS = st.lists(st.tuples(st.integers(0, CONTEXT - 1), st.integers(0, CONTEXT - 1)).map(sorted), max_size=12)  # seen, length - 1
+ANY = st.tuples(st.integers(0, CONTEXT - 1), st.integers(0, CONTEXT - 1)).map(sorted)
+NEAR = st.tuples(st.integers(0, 2), st.integers(0, 60)).map(lambda t: [CONTEXT - 1 - t[0] - t[1], CONTEXT - 1 - t[0]])  # the context's end
+FEW = st.integers(0, 3).map(lambda n: [5, 5 + n])
+ROWS = st.lists(ANY, max_size=12) | st.lists(FEW, max_size=12) | st.lists(FEW | NEAR, max_size=12)  # seen, length - 1
 
 
 @given(ROWS, st.integers(1, 2000), st.booleans(), st.randoms())
