@@ -42,9 +42,9 @@ def say(error: BaseException, text: str) -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End with this status. Between processes that are together still, at once: torch's threads may wait for the others, and one
-    that comes back while Python ends would abort it."""
-    if (torchs := sys.modules.get("torch.distributed")) and torchs.is_available() and torchs.is_initialized():
+    """End with this status. Where torchrun started several processes, without Python's own end: it aborts a thread of torch's that
+    comes back meanwhile from a neighbour, or from the store, and torchrun then calls a good run failed (LOG.md)."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -98,5 +98,5 @@ def main(argv: list[str] | None = None) -> None:
     except OSError as error:  # a full disk, no permission, a name that is too long: where no closer place explains it
         where = f"{error.filename}: " if error.filename else ""
         print(f"sprout: {where}{error.strerror or error}. Nothing that was saved is lost.", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(status or 0)
+        leave(2)
+    leave(status or 0)

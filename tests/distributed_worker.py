@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from sprout.cli import leave
 from sprout.common.compute import Compute
 from sprout.data import Batch
 from sprout.model import GPT, GPTConfig
@@ -36,3 +37,4 @@ if rank == 0:
     Path(sys.argv[1]).write_text(json.dumps(losses))
 if dist.is_initialized():
     dist.destroy_process_group()
+leave(0)

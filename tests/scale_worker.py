@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
+from sprout.cli import leave
 from sprout.common import compute
 from sprout.common import together as together_
 from sprout.common.errors import UserError
@@ -132,7 +133,8 @@ def slow() -> None:
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
     if what == "slow":
-        sys.exit(slow())
+        slow()
+        leave(0)
     if what == "sprout":
         compute._cpu_dtype = lambda: (torch.float32, "float32 activations: asked for")
         from sprout.cli import main
@@ -146,3 +148,4 @@ if __name__ == "__main__":
             kind, *names = job.split(":")
             {"state": state, "reinforce": reinforce, "measured": measured}[kind](Path(rest[0]), *names)
         words()
+    leave(0)

@@ -130,14 +130,11 @@ class Together:
         if self.place.size > 1:
             with in_touch():
                 dist.all_reduce(torch.zeros(1))  # on the CPU, where a barrier would be between GPUs
-            self._leave(self.silence)
+            self._leave()
             dist.destroy_process_group()
 
-    def _leave(self, patience: float = 2.0) -> None:
-        """Nobody is watched any more. A thread that waits for the store while Python ends would abort the process (SIGABRT), so
-        it comes back first; after a bad end the answer may never come, and `cli.leave` does not wait for it."""
+    def _leave(self) -> None:
         self.leaving.set()
-        self.threads[0].join(patience)
         signal.set_wakeup_fd(self.woken)
         signal.signal(signal.SIGTERM, self.terminate)
 
