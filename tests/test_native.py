@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import random
 import shutil
 import subprocess
@@ -138,12 +139,13 @@ def test_any_order_of_merges_and_words_of_every_length() -> None:
                 assert fast.encode(" " + text + "\0") == plain.encode(" " + text + "\0")
 
 
-def test_many_texts_on_threads(pair: tuple[Tokenizer, Tokenizer]) -> None:
+def test_many_texts_on_threads(pair: tuple[Tokenizer, Tokenizer], monkeypatch: pytest.MonkeyPatch) -> None:
     fast, plain = pair
     rng = random.Random(2)
     some = [SAMPLE[rng.randrange(200) : rng.randrange(400)] for _ in range(700)]
     want = [plain.encode(text) for text in some]
-    for threads in (1, 3):
+    for threads, at_once in itertools.product((1, 3), (1, 5000, native.AT_ONCE)):  # each text by itself, some, all together
+        monkeypatch.setattr(native, "AT_ONCE", at_once)
         assert [ids.tolist() for ids in fast.encode_many(some, threads)] == want
     assert [ids.tolist() for ids in plain.encode_many(some[:9], 2)] == want[:9]
     assert fast.encode_many([]) == [] and [i.tolist() for i in fast.encode_many(["", "a\ud800"])] == [[], plain.encode("a?")]

@@ -228,8 +228,8 @@ def threads(data: Path, most: int = 2, rounds: int = 3) -> list[Row]:
         core = anew(ours)
         return lambda some: core.encode_many(some, n)
 
-    makes: dict[str, Make] = {f"ours, {n} threads": (lambda n=n: make(n)) for n in range(1, most + 1)}  # type: ignore[misc]
-    return race("encode", "mixed", makes, texts, rounds, "ours, 1 threads")
+    makes: dict[str, Make] = {f"ours, {n} thread{'s'[: n - 1]}": (lambda n=n: make(n)) for n in range(1, most + 1)}  # type: ignore[misc]
+    return race("encode", "mixed", makes, texts, rounds, "ours, 1 thread")
 
 
 def extremes(data: Path) -> list[Row]:

@@ -43,6 +43,9 @@ def classes() -> bytes:
     return table.tobytes()
 
 
+AT_ONCE = 1 << 19  # characters that a thread encodes before it takes more: little overhead, and little to wait for at the end
+
+
 def core(tokens: Sequence[bytes], merges: Sequence[Pair], ranks: Mapping[Pair, tuple[int, int]]) -> Any:
     """The encoder of a vocabulary, None where the C core is absent or the vocabulary larger than it takes. Threads may use it
     at the same time; each that does has a memory of words of its own, 8 MB when it is full."""
@@ -77,9 +80,15 @@ def train_merges(texts: Iterable[str], merges: int, threads: int = 1) -> list[Pa
 
 
 def encode_many(core: Any, texts: Sequence[str], threads: int = 1) -> list[np.ndarray]:
-    """The ids of every text, (T,) uint32 each; `threads` threads take some at a time."""
-    step = max(1, min(256, -(-len(texts) // (4 * max(1, threads)))))
-    groups = [list(texts[i : i + step]) for i in range(0, len(texts), step)]
+    """The ids of every text, (T,) uint32 each; `threads` threads take some at a time, of about the same length."""
+    groups: list[list[str]] = []
+    room = 0
+    for text in texts:
+        if room <= 0:
+            groups.append([])
+            room = AT_ONCE
+        groups[-1].append(text)
+        room -= len(text) + 64
 
     def encode(group: list[str]) -> list[np.ndarray]:
         ids, ends = core.encode_bytes(group)
