@@ -147,6 +147,15 @@ def test_many_texts_on_threads(pair: tuple[Tokenizer, Tokenizer], monkeypatch: p
     for threads, at_once in itertools.product((1, 3), (1, 5000, native.AT_ONCE)):  # each text by itself, some, all together
         monkeypatch.setattr(native, "AT_ONCE", at_once)
         assert [ids.tolist() for ids in fast.encode_many(some, threads)] == want
+    taken: list[list[str]] = []
+
+    class Told:
+        def encode_bytes(self, group: list[str]) -> object:
+            taken.append(group)
+            return fast._core.encode_bytes(group)
+
+    native.encode_many(Told(), some, 3)
+    assert sorted(itertools.chain(*taken)) == sorted(some) and len(taken) >= 6  # each of the threads has something, and none long to wait
     assert [ids.tolist() for ids in plain.encode_many(some[:9], 2)] == want[:9]
     assert fast.encode_many([]) == [] and [i.tolist() for i in fast.encode_many(["", "a\ud800"])] == [[], plain.encode("a?")]
     assert native.train_merges(iter(some), 50, threads=3) == native.train_merges(some, 50)

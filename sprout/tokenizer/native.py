@@ -81,12 +81,13 @@ def train_merges(texts: Iterable[str], merges: int, threads: int = 1) -> list[Pa
 
 def encode_many(core: Any, texts: Sequence[str], threads: int = 1) -> list[np.ndarray]:
     """The ids of every text, (T,) uint32 each; `threads` threads take some at a time, of about the same length."""
+    at_once = min(AT_ONCE, 1 + sum(map(len, texts)) // (4 * max(1, threads)))  # few texts are for all threads, too
     groups: list[list[str]] = []
     room = 0
     for text in texts:
         if room <= 0:
             groups.append([])
-            room = AT_ONCE
+            room = at_once
         groups[-1].append(text)
         room -= len(text) + 64
 
